@@ -1,0 +1,236 @@
+package sluice_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluice-mcp/sluice"
+
+// A room is a package, or a tree of them, with what it must never import. ARCHITECTURE.md says why the rooms are cut so.
+//
+// Names are import paths, those of this module written relative to it ("." is the root package); one that ends in
+// "/..." stands for the path and all below it.
+type room struct {
+	name string
+	// never is held by the room and, since a detour changes nothing, by every package of ours that it reaches.
+	never []string
+	// neverItself is held by the room's own files only: what it reaches may well import these.
+	neverItself []string
+	// neverAtAll is held by everything that gets linked, other people's packages included.
+	neverAtAll []string
+}
+
+const (
+	sdk    = "github.com/modelcontextprotocol/go-sdk/..."
+	server = "github.com/modelcontextprotocol/go-sdk/mcp"
+	httpd  = "net/http/..."
+)
+
+var (
+	// The memory store is no backend in this sense: it is what a nil Options.Store means.
+	backends = []string{"store/redis/...", "github.com/redis/...", "github.com/valkey-io/..."}
+	// Exporters of traces drag gRPC in; only the process wires them.
+	exporters = []string{"google.golang.org/grpc/...", "go.opentelemetry.io/otel/exporters/..."}
+	// The outer rooms, which none of the inner ones may know.
+	outer = []string{"serve/...", "e2e/...", "cmd/...", "conformance/...", "clients/...", "deploy/..."}
+)
+
+// rooms holds a row for every package; the longest name that fits a package is its row.
+var rooms = []room{
+	{name: ".", never: slices.Concat(backends, outer, []string{"store/storetest"}), neverAtAll: exporters},
+	{name: "internal/wire", neverItself: []string{"./..."}, never: []string{server}, neverAtAll: []string{"net", httpd}},
+	{name: "internal/engine", never: slices.Concat(backends, outer, []string{".", "internal/run", "internal/session", "store/...", "tasks", "auth", httpd})},
+	{name: "internal/run", never: slices.Concat(backends, outer, []string{".", "internal/session", "tasks", "auth"})},
+	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "tasks"})},
+	// Small helpers of the rooms above, and so known to them but knowing none.
+	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "tasks", "auth"})},
+	{name: "internal/demo/...", neverItself: []string{"internal/...", "store/...", "serve/..."}},
+	{name: "store", never: []string{"./...", sdk}},
+	{name: "store/memory", never: []string{"store/redis/...", "store/storetest", sdk}},
+	{name: "store/redis", never: []string{"store/memory/...", "store/storetest", sdk}},
+	{name: "store/storetest", never: []string{"store/memory/...", "store/redis/...", sdk}},
+	{name: "store/internal/...", never: []string{"store/memory/...", "store/redis/...", "store/storetest", sdk}},
+	{name: "tasks/...", never: slices.Concat(backends, outer, []string{".", "internal/session", httpd})},
+	{name: "auth/...", never: slices.Concat(outer, []string{".", "store/...", "internal/session"})},
+	{name: "serve/...", neverItself: []string{"internal/..."}},
+	{name: "e2e/...", never: []string{".", "internal/...", "store/...", "tasks/...", "auth/...", "serve/...", "cmd/...", "conformance/..."}},
+	{name: "cmd/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "store/..."}},
+	{name: "conformance/..."},
+	{name: "clients/..."},
+	{name: "deploy/..."},
+	{name: "examples/..."},
+	{name: "spec/..."},
+}
+
+// TestImports holds every package to its row, and every package of ours to having one.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	packages := listPackages(t)
+	for path, p := range packages {
+		if !p.ours() {
+			continue
+		}
+		r := roomOf(path)
+		if r == nil {
+			t.Errorf("%s has no row in rooms: decide what it must never import", relative(path))
+			continue
+		}
+		for _, dep := range p.Imports {
+			if matches(r.neverItself, dep) {
+				t.Errorf("%s imports %s", relative(path), relative(dep))
+			}
+		}
+		ours := func(path string) bool { return packages[path].ours() }
+		checkReach(t, packages, path, r.never, ours)
+		checkReach(t, packages, path, r.neverAtAll, func(string) bool { return true })
+	}
+}
+
+// checkReach walks the imports of path, through the packages that follow admits, and reports each forbidden one with the way to it.
+func checkReach(t *testing.T, packages map[string]goPackage, path string, never []string, follow func(string) bool) {
+	t.Helper()
+	if len(never) == 0 {
+		return
+	}
+	seen := map[string]bool{path: true}
+	ways := [][]string{{path}}
+	for len(ways) > 0 {
+		way := ways[0]
+		ways = ways[1:]
+		for _, dep := range packages[way[len(way)-1]].Imports {
+			if seen[dep] {
+				continue
+			}
+			seen[dep] = true
+			longer := append(slices.Clone(way), dep)
+			if matches(never, dep) {
+				t.Errorf("%s reaches what it must not: %s", relative(path), relative(strings.Join(longer, " → ")))
+			} else if follow(dep) {
+				ways = append(ways, longer)
+			}
+		}
+	}
+}
+
+// TestRooms keeps the rules themselves honest: a name that can match nothing would forbid nothing.
+func TestRooms(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		pattern, path string
+		want          bool
+	}{
+		{".", module, true},
+		{".", module + "/serve", false},
+		{"./...", module + "/serve", true},
+		{"serve/...", module + "/serve", true},
+		{"serve/...", module + "/server", false},
+		{"internal/run", module + "/internal/run", true},
+		{"net", "net", true},
+		{"net", "net/http", false},
+		{httpd, "net/http/httptest", true},
+		{"./...", "net/http", false},
+	} {
+		if got := matches([]string{tt.pattern}, tt.path); got != tt.want {
+			t.Errorf("%q matches %q: %v, want %v", tt.pattern, tt.path, got, tt.want)
+		}
+	}
+	if r := roomOf(module + "/store/memory"); r == nil || r.name != "store/memory" {
+		t.Errorf("room of store/memory: %+v", r)
+	}
+	if r := roomOf(module + "/nowhere"); r != nil {
+		t.Errorf("a package without a row got %+v", r)
+	}
+}
+
+type goPackage struct {
+	ImportPath, Dir  string
+	GoFiles, Imports []string
+	Module           *struct{ Main bool }
+}
+
+func (p goPackage) ours() bool { return p.Module != nil && p.Module.Main }
+
+// listPackages returns the module's packages and all that they need, test files aside.
+func listPackages(t *testing.T) map[string]goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-deps", "-json=ImportPath,Dir,GoFiles,Imports,Module", "./...")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	packages := map[string]goPackage{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatalf("go list printed what cannot be read: %v", err)
+		}
+		packages[p.ImportPath] = p
+		if p.ours() {
+			touch(t, p)
+		}
+	}
+	if !packages[module].ours() {
+		t.Fatalf("go list does not know %s", module)
+	}
+	return packages
+}
+
+// touch looks at a package's files and directories. The go command caches a test's success until a file that the test
+// looked at changes, and would not know what the go list inside this one reads.
+func touch(t *testing.T, p goPackage) {
+	t.Helper()
+	names := []string{p.Dir, filepath.Dir(p.Dir)}
+	for _, file := range p.GoFiles {
+		names = append(names, filepath.Join(p.Dir, file))
+	}
+	for _, name := range names {
+		if _, err := os.Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func roomOf(path string) *room {
+	var best *room
+	for i, r := range rooms {
+		if matches([]string{r.name}, path) && (best == nil || len(r.name) > len(best.name)) {
+			best = &rooms[i]
+		}
+	}
+	return best
+}
+
+// matches reports whether one of the patterns, written as in [room], stands for the import path.
+func matches(patterns []string, path string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		pattern, tree := strings.CutSuffix(pattern, "/...")
+		if pattern == "." {
+			pattern = module
+		} else if !external(pattern) {
+			pattern = module + "/" + pattern
+		}
+		return path == pattern || tree && strings.HasPrefix(path, pattern+"/")
+	})
+}
+
+// external tells other people's import paths and the standard library's from those of this module's packages.
+func external(pattern string) bool {
+	first, _, _ := strings.Cut(pattern, "/")
+	return strings.Contains(first, ".") || first == "net"
+}
+
+func relative(s string) string {
+	return strings.ReplaceAll(s, module+"/", "")
+}

@@ -1,0 +1,106 @@
+// Command mcp-client-demo calls the demo server's add tool and prints what it answers.
+// Its result goes to standard output and everything else to standard error.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+type config struct {
+	URL     string `env:"MCP_URL" default:"http://127.0.0.1:8000/mcp" help:"The server's endpoint."`
+	Quiet   bool   `short:"q" xor:"log" help:"Log nothing; print the result, or one line about what failed."`
+	Verbose bool   `short:"v" xor:"log" help:"Log every HTTP exchange too."`
+}
+
+// timeout bounds the whole run: a server that accepts and never answers is a failure too.
+const timeout = 30 * time.Second
+
+func main() {
+	var cfg config
+	parser, err := kong.New(&cfg, kong.Name("mcp-client-demo"),
+		kong.Description("Call add(10, 5) on an MCP server and print the result."))
+	if err == nil {
+		_, err = parser.Parse(os.Args[1:])
+	}
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
+		defer cancel()
+		err = run(ctx, cfg, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "mcp-client-demo: %s\n", strings.Join(strings.Fields(err.Error()), " "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
+	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("--url: %q is not an http:// or https:// URL", cfg.URL)
+	}
+	log := newLogger(cfg, stderr)
+	watch := &watcher{log: log}
+
+	client := mcp.NewClient(&mcp.Implementation{Name: "mcp-client-demo", Version: "v1.0.0"}, nil)
+	session, err := client.Connect(ctx, &mcp.StreamableClientTransport{
+		Endpoint:             cfg.URL,
+		HTTPClient:           &http.Client{Transport: watch},
+		DisableStandaloneSSE: true, // one call needs no stream for what the server says unasked
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("cannot connect to %s: %w", cfg.URL, watch.explain(ctx, err))
+	}
+	defer session.Close()
+	log.Info("connected", "url", cfg.URL, "revision", session.InitializeResult().ProtocolVersion)
+	if id := session.ID(); id != "" {
+		log.Info("session", "id", id)
+	}
+
+	result, err := session.CallTool(ctx, &mcp.CallToolParams{
+		Name:      "add",
+		Arguments: map[string]int{"a": 10, "b": 5},
+	})
+	if err != nil {
+		return fmt.Errorf("calling add: %w", watch.explain(ctx, err))
+	}
+	answer := firstText(result)
+	if result.IsError {
+		return fmt.Errorf("add failed: %s", answer)
+	}
+	_, err = fmt.Fprintf(stdout, "Result of add(10, 5): %s\n", answer)
+	return err
+}
+
+func firstText(result *mcp.CallToolResult) string {
+	for _, c := range result.Content {
+		if t, ok := c.(*mcp.TextContent); ok {
+			return t.Text
+		}
+	}
+	return "(no text)"
+}
+
+func newLogger(cfg config, w io.Writer) *slog.Logger {
+	level := slog.LevelInfo
+	switch {
+	case cfg.Quiet:
+		return slog.New(slog.DiscardHandler)
+	case cfg.Verbose:
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,122 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+type addInput struct {
+	A int `json:"a" jsonschema:"the first number"`
+	B int `json:"b" jsonschema:"the second number"`
+}
+
+type addOutput struct {
+	Result int `json:"result" jsonschema:"the sum"`
+}
+
+func add(_ context.Context, _ *mcp.CallToolRequest, in addInput) (*mcp.CallToolResult, addOutput, error) {
+	sum := in.A + in.B
+	if (sum > in.A) != (in.B > 0) {
+		return nil, addOutput{}, fmt.Errorf("a + b does not fit in %d bits", strconv.IntSize)
+	}
+	// Without a text of its own the result would repeat the structured content as JSON.
+	return text(strconv.Itoa(sum)), addOutput{Result: sum}, nil
+}
+
+type countdownInput struct {
+	From    int `json:"from" jsonschema:"where to start, from 0 to 10000"`
+	DelayMS int `json:"delay_ms" jsonschema:"pause before each step in milliseconds, from 0 to 60000"`
+}
+
+func countdown(ctx context.Context, req *mcp.CallToolRequest, in countdownInput) (*mcp.CallToolResult, any, error) {
+	// Anyone may call: without bounds one call could hold its resources for years.
+	if in.From < 0 || in.From > 10_000 {
+		return nil, nil, fmt.Errorf("from is %d, want 0 to 10000", in.From)
+	}
+	if in.DelayMS < 0 || in.DelayMS > 60_000 {
+		return nil, nil, fmt.Errorf("delay_ms is %d, want 0 to 60000", in.DelayMS)
+	}
+	delay := time.Duration(in.DelayMS) * time.Millisecond
+	token := req.Params.GetProgressToken()
+	for step := 1; step <= in.From; step++ {
+		select {
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("stopped at %d: %w", in.From-step+1, context.Cause(ctx))
+		case <-time.After(delay):
+		}
+		if token == nil {
+			continue // the client did not ask for progress
+		}
+		// Progress is a courtesy: the result is owed even if nobody hears about the steps.
+		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
+			ProgressToken: token,
+			Progress:      float64(step),
+			Total:         float64(in.From),
+			Message:       strconv.Itoa(in.From - step),
+		})
+	}
+	return text(fmt.Sprintf("Counted down from %d.", in.From)), nil, nil
+}
+
+type bookInput struct {
+	Guests int `json:"guests" jsonschema:"how many people will come, from 1 to 20"`
+}
+
+// bookTable works in two rounds. The first returns the question, the second carries the answer.
+// That is the way of revision 2026-07-28; for a client of an older one the SDK asks
+// by elicitation between the rounds, and this function does not notice.
+func bookTable(_ context.Context, req *mcp.CallToolRequest, in bookInput) (*mcp.CallToolResult, any, error) {
+	const question = "confirm"
+	if in.Guests < 1 || in.Guests > 20 {
+		return nil, nil, fmt.Errorf("guests is %d, want 1 to 20", in.Guests)
+	}
+	// The second round repeats the arguments, and nothing but this state ties them to what was confirmed.
+	state := fmt.Sprintf("guests=%d", in.Guests)
+
+	answer, ok := req.Params.InputResponses[question].(*mcp.ElicitResult)
+	if !ok {
+		return &mcp.CallToolResult{
+			InputRequests: mcp.InputRequestMap{question: &mcp.ElicitParams{
+				Mode:            "form",
+				Message:         fmt.Sprintf("Book a table for %d?", in.Guests),
+				RequestedSchema: confirmSchema,
+			}},
+			RequestState: state,
+		}, nil, nil
+	}
+	if req.Params.RequestState != state {
+		return nil, nil, fmt.Errorf("not booked: the answer belongs to another booking than guests = %d", in.Guests)
+	}
+	switch answer.Action {
+	case "accept":
+	case "decline":
+		return text("Not booked: the person declined."), nil, nil
+	default:
+		return text("Not booked: the person closed the question without an answer."), nil, nil
+	}
+	switch confirmed := answer.Content["confirm"].(type) {
+	case nil: // left at its default
+	case bool:
+		if !confirmed {
+			return text("Not booked: the person did not confirm."), nil, nil
+		}
+	default:
+		return nil, nil, fmt.Errorf("not booked: confirm is %v, want true or false", confirmed)
+	}
+	return text(fmt.Sprintf("Booked a table for %d.", in.Guests)), nil, nil
+}
+
+var confirmSchema = map[string]any{
+	"type": "object",
+	"properties": map[string]any{
+		"confirm": map[string]any{"type": "boolean", "title": "Confirm the booking", "default": true},
+	},
+}
+
+func text(s string) *mcp.CallToolResult {
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: s}}}
+}

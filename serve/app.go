@@ -1,0 +1,105 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+)
+
+// An App is one MCP server being served. Start it once; Stop may be called
+// at any time, by anyone, more than once.
+type App struct {
+	server *mcp.Server
+	cfg    Config
+	log    *slog.Logger
+
+	handler  *sluice.Handler // nil over stdio
+	addr     net.Addr        // nil over stdio
+	draining atomic.Bool
+	done     chan error // takes what ended the serving, if it was not Stop
+
+	cleanups []cleanup
+	stop     sync.Once
+	stopErr  error
+}
+
+// A cleanup undoes one step of Start. Its context ends with the grace period.
+type cleanup struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// New checks the configuration. It opens nothing; the error names the value that is wrong.
+func New(server *mcp.Server, cfg Config) (*App, error) {
+	if server == nil {
+		return nil, errNoServer
+	}
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	return &App{server: server, cfg: cfg, log: newLogger(cfg), done: make(chan error, 1)}, nil
+}
+
+// Start opens what the server needs and serves in the background. When it returns nil, the listener is bound and [App.Addr]
+// readable; on an error nothing is left open. ctx bounds the start only.
+func (a *App) Start(ctx context.Context) error {
+	start := a.startHTTP
+	if a.cfg.Transport == Stdio {
+		start = a.startStdio
+	}
+	if err := start(ctx); err != nil {
+		return errors.Join(err, a.Stop())
+	}
+	return nil
+}
+
+// Run starts the app, waits until ctx is done or serving ends by itself, and stops it.
+func (a *App) Run(ctx context.Context) error {
+	if err := a.Start(ctx); err != nil {
+		return err
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping", "grace", a.cfg.ShutdownGrace.String())
+	case err = <-a.done:
+	}
+	return errors.Join(err, a.Stop())
+}
+
+// Stop reports the endpoint as not ready, lets the calls in flight finish and frees everything, last opened first. It
+// takes at most the grace period; the error says what did not finish within it.
+// Later calls wait for the first and return its error.
+func (a *App) Stop() error {
+	a.stop.Do(func() {
+		a.draining.Store(true)
+		ctx, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownGrace)
+		defer cancel()
+		var errs []error
+		for _, c := range slices.Backward(a.cleanups) {
+			if err := c.run(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+			}
+		}
+		a.stopErr = errors.Join(errs...)
+	})
+	return a.stopErr
+}
+
+// onStop registers a clean-up, to be run before those that are there already.
+func (a *App) onStop(name string, run func(ctx context.Context) error) {
+	a.cleanups = append(a.cleanups, cleanup{name, run})
+}
+
+// Addr is the address that the app listens on; nil before Start and over stdio.
+func (a *App) Addr() net.Addr { return a.addr }

@@ -1,0 +1,160 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+)
+
+// None of these touches a response: a stream may stay open as long as both ends like.
+const (
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 30 * time.Second
+	idleTimeout   = 2 * time.Minute // longer than the idle time of common load balancers, who must close first
+
+	maxHeaderBytes = 64 << 10
+
+	readyTimeout = 2 * time.Second
+	// closeTimeout bounds the wait for connections once no call is left on them. A connection on which nothing was ever
+	// sent, as browsers open in advance, counts as busy for 5 seconds otherwise.
+	closeTimeout = 2 * time.Second
+)
+
+func (a *App) startHTTP(ctx context.Context) error {
+	keys, err := a.cfg.stateKeys()
+	if err != nil {
+		return err
+	}
+	backend, err := openStore(ctx, a.cfg.StoreURL)
+	if err != nil {
+		return err
+	}
+	if backend != nil {
+		a.onStop("store", func(context.Context) error { return backend.Close() })
+	}
+
+	a.handler = sluice.NewHandler(func(*http.Request) *mcp.Server { return a.server }, &sluice.Options{
+		Logger:         a.log,
+		Store:          backend,
+		AllowedOrigins: a.cfg.AllowedOrigins,
+		SessionTimeout: a.cfg.SessionTimeout,
+		StateKeys:      keys,
+	})
+	a.onStop("endpoint", func(context.Context) error { return a.handler.Close() })
+
+	address := net.JoinHostPort(a.cfg.Host, strconv.Itoa(int(a.cfg.Port)))
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	a.addr = listener.Addr()
+
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &http.Server{
+		Handler:           limitBody(a.routes(), bodyTimeout),
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
+	a.onStop("listener", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		if err := srv.Shutdown(ctx); err != nil {
+			a.log.Warn("closing connections that did not end by themselves", "error", err)
+			return srv.Close()
+		}
+		return nil
+	})
+	// Drain comes first when stopping: Shutdown would wait for every open stream.
+	a.onStop("drain", a.handler.Drain)
+
+	go func() {
+		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.done <- err
+		}
+	}()
+	a.announce()
+	return nil
+}
+
+func (a *App) routes() http.Handler {
+	mux := http.NewServeMux()
+	endpoint := a.cfg.Path
+	if endpoint == "/" {
+		endpoint = "/{$}" // "/" alone would match every path
+	}
+	mux.Handle(endpoint, a.handler)
+	if a.cfg.HTTPSSE {
+		old := a.handler.HTTPSSE("/messages")
+		mux.Handle("/sse", old)
+		mux.Handle("/messages", old)
+	}
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "alive") })
+	mux.HandleFunc("/readyz", a.ready)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		plain(w, http.StatusNotFound, "nothing here: the MCP endpoint is at "+a.cfg.Path)
+	})
+	return mux
+}
+
+func (a *App) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if a.draining.Load() {
+		plain(w, http.StatusServiceUnavailable, "not ready: draining")
+	} else if err := a.handler.Ready(ctx); err != nil {
+		plain(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+	} else {
+		plain(w, http.StatusOK, "ready")
+	}
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, text)
+}
+
+// announce logs the line that says how to connect. URL and address are there for programs to read.
+func (a *App) announce() {
+	revisions := mcp.SupportedProtocolVersions()
+	if !a.cfg.HTTPSSE {
+		revisions = revisions[:len(revisions)-1]
+	}
+	url := a.URL()
+	a.log.Info("serving MCP over HTTP",
+		"url", url,
+		"address", a.addr.String(),
+		"revisions", strings.Join(revisions, ", "),
+		"connect", "claude mcp add --transport http "+filepath.Base(os.Args[0])+" "+url)
+}
+
+// URL is the endpoint's, as a client on this machine reaches it; empty before Start and over stdio.
+func (a *App) URL() string {
+	tcp, ok := a.addr.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	host := tcp.IP.String()
+	if tcp.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(tcp.Port)) + a.cfg.Path
+}

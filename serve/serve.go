@@ -1,0 +1,65 @@
+// Package serve owns the process around an MCP server: configuration, listener, probes, signals and
+// an orderly end. [Main] is all that most programs need; a program that
+// has a life of its own uses [New], [App.Start] and [App.Stop], or only the root package's handler.
+//
+// It does not own the protocol: every MCP message goes to the root package or, over stdio, to the SDK.
+package serve
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// Exit codes of [Main].
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// Main serves server as flags and environment say, until SIGTERM or SIGINT, and ends the process:
+// with code 0 after an orderly end, 1 after a failure, 2 when the configuration is wrong. A second signal ends it at once.
+// It does not return.
+func Main(server *mcp.Server) {
+	os.Exit(run(server, os.Args, os.Stdout, os.Stderr))
+}
+
+func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
+	name := filepath.Base(argv[0])
+	fail := func(code int, err error) int {
+		// One line, whatever the error holds: whoever started us may show only the last one.
+		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+		return code
+	}
+
+	cfg, help, err := parse(name, argv[1:])
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	if help != "" {
+		io.WriteString(stdout, help)
+		return exitOK
+	}
+	app, err := New(server, cfg)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	// From the first signal on, the next one has its default effect again.
+	context.AfterFunc(ctx, stop)
+
+	if err := app.Run(ctx); err != nil {
+		return fail(exitFailure, err)
+	}
+	return exitOK
+}

@@ -1,0 +1,65 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// startStdio serves the one client at the other end of standard input and output.
+func (a *App) startStdio(context.Context) error {
+	// What a tool prints would end up between the messages; it belongs with the log.
+	out := os.Stdout
+	os.Stdout = os.Stderr
+	a.onStop("standard output", func(context.Context) error {
+		os.Stdout = out
+		return nil
+	})
+
+	a.server.AddReceivingMiddleware(a.recoverPanics)
+	// Not Start's context: the session outlives it, and its calls would be cancelled with it instead of finished.
+	session, err := a.server.Connect(context.Background(), &mcp.IOTransport{Reader: os.Stdin, Writer: keepOpen{out}}, nil)
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	a.onStop("session", func(ctx context.Context) error {
+		go session.Close() // waits for the calls in flight
+		select {
+		case <-ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	go func() {
+		err := session.Wait()
+		close(ended)
+		a.done <- err
+	}()
+	a.log.Info("serving MCP over stdio")
+	return nil
+}
+
+// recoverPanics turns a panic in a handler into an error to its caller and a line in the log. Over HTTP the endpoint does this.
+func (a *App) recoverPanics(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (res mcp.Result, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				a.log.Error("handler panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				res, err = nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "internal error: " + method + " failed"}
+			}
+		}()
+		return next(ctx, method, req)
+	}
+}
+
+// keepOpen lets the transport close its end without closing the process's standard output.
+type keepOpen struct{ io.Writer }
+
+func (keepOpen) Close() error { return nil }

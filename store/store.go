@@ -28,6 +28,11 @@ var (
 )
 
 // A Store is everything that replicas share. All methods are safe for concurrent use.
+//
+// Keys, log names and topics are arbitrary bytes, each kind with a space of its own; a topic is not empty.
+// What a caller passes in is copied; what it gets back may be shared and must not be changed.
+// When ctx is done a call fails with an error that wraps both ErrUnavailable and ctx's error: its outcome is unknown.
+// Errors do not carry keys, which may be credentials.
 type Store interface {
 	KV
 	Log
@@ -41,7 +46,7 @@ type Store interface {
 // KV holds small records. Keys and values are arbitrary; a value is at most 1 MiB.
 // A ttl of zero or less means that the record does not expire.
 type KV interface {
-	// Get returns the value, which the caller must not change. Errors: ErrNotFound, ErrUnavailable.
+	// Get returns the value. Errors: ErrNotFound, ErrUnavailable.
 	Get(ctx context.Context, key string) ([]byte, error)
 	// Put sets the value whatever was there. Errors: ErrUnavailable.
 	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
@@ -65,6 +70,18 @@ type Bounds struct {
 	TTL time.Duration
 }
 
+// Limits returns Entries and Bytes with their zero values resolved, for backends.
+func (b Bounds) Limits() (entries, bytes int) {
+	entries, bytes = b.Entries, b.Bytes
+	if entries <= 0 {
+		entries = 10_000
+	}
+	if bytes <= 0 {
+		bytes = 8 << 20
+	}
+	return entries, bytes
+}
+
 // An Entry is one element of a log.
 type Entry struct {
 	Index int64
@@ -75,11 +92,13 @@ type Entry struct {
 type Log interface {
 	// Append adds entries at index at, all or none, and is the fence: it fails when the log's next
 	// index is not at. An absent log's next index is 0. Every append is published as an empty message on the
-	// Bus topic that has the log's name, in the same round trip.
+	// Bus topic that has the log's name, in the same round trip. An append of no entries does all the same,
+	// so it is a way to check the fence and to renew the TTL.
 	// Errors: ErrFenced (also when at > 0 and the log is absent), ErrUnavailable.
 	Append(ctx context.Context, log string, at int64, entries [][]byte, b Bounds) error
 	// Read returns up to limit entries from index from on, in order, and the log's next index.
-	// Nothing there yet is no error. Errors: ErrNotFound (no such log), ErrTrimmed, ErrUnavailable.
+	// Nothing there yet is no error, and a limit of 0 asks only for next. Errors: ErrNotFound (no such log),
+	// ErrTrimmed (next is valid with it), ErrUnavailable.
 	Read(ctx context.Context, log string, from int64, limit int) (entries []Entry, next int64, err error)
 	// Drop deletes the log; an absent one is not an error. Errors: ErrUnavailable.
 	Drop(ctx context.Context, log string) error
@@ -93,10 +112,11 @@ type Message struct {
 
 // Bus carries messages to whoever subscribes at that moment, at most once, in order per publisher and topic.
 type Bus interface {
-	// Publish returns how many subscriptions the message was handed to, on all replicas.
+	// Publish returns whether, and roughly how often, the message was handed on: 0 means that nobody
+	// had subscribed on any replica. Above 0 a backend may count subscriptions or replicas.
 	// A replica's subscriptions vanish with its process. Errors: ErrUnavailable.
 	Publish(ctx context.Context, topic string, data []byte) (receivers int, err error)
-	// Receivers returns how many subscriptions there are for topic, without sending anything. Errors: ErrUnavailable.
+	// Receivers returns what Publish would, without sending anything. Errors: ErrUnavailable.
 	Receivers(ctx context.Context, topic string) (int, error)
 	// Subscribe is in effect when it returns. Errors: ErrUnavailable, ErrClosed.
 	Subscribe(ctx context.Context, topics ...string) (Subscription, error)
@@ -109,8 +129,11 @@ type Subscription interface {
 	// C is closed when the subscription or its store is closed. The backend buffers; a receiver that falls
 	// behind loses messages and gets the same empty Message as after a lost connection.
 	C() <-chan Message
-	// Add and Remove change the topics; Add is in effect when it returns.
+	// Add adds topics, all or none, and is in effect when it returns. Errors: ErrUnavailable, ErrClosed.
 	Add(ctx context.Context, topics ...string) error
+	// Remove removes topics. Nothing more is delivered for them, except what C holds already, but
+	// Receivers may count them a moment longer; so it is with Close. Errors: ErrUnavailable, ErrClosed.
 	Remove(ctx context.Context, topics ...string) error
+	// Close is idempotent and returns nil.
 	Close() error
 }

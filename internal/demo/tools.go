@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,21 +11,30 @@ import (
 )
 
 type addInput struct {
-	A int `json:"a" jsonschema:"the first number"`
-	B int `json:"b" jsonschema:"the second number"`
+	A int64 `json:"a" jsonschema:"the first number"`
+	B int64 `json:"b" jsonschema:"the second number"`
 }
 
 type addOutput struct {
-	Result int `json:"result" jsonschema:"the sum"`
+	Result int64 `json:"result" jsonschema:"the sum"`
 }
 
 func add(_ context.Context, _ *mcp.CallToolRequest, in addInput) (*mcp.CallToolResult, addOutput, error) {
-	sum := in.A + in.B
-	if (sum > in.A) != (in.B > 0) {
-		return nil, addOutput{}, fmt.Errorf("a + b does not fit in %d bits", strconv.IntSize)
+	if err := errors.Join(exact("a", in.A), exact("b", in.B)); err != nil {
+		return nil, addOutput{}, err
 	}
+	sum := in.A + in.B
 	// Without a text of its own the result would repeat the structured content as JSON.
-	return text(strconv.Itoa(sum)), addOutput{Result: sum}, nil
+	return text(strconv.FormatInt(sum, 10)), addOutput{Result: sum}, nil
+}
+
+// exact refuses what has lost digits already: on its way here a number has passed through float64.
+func exact(name string, n int64) error {
+	const limit = 1<<53 - 1
+	if n < -limit || n > limit {
+		return fmt.Errorf("%s is %d, want -%d to %d", name, n, limit, limit)
+	}
+	return nil
 }
 
 type countdownInput struct {

@@ -74,7 +74,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 .PHONY: conformance
 conformance: ## the official conformance suite (needs Node)
-	bash conformance/run
+	go run ./conformance/run
 
 .PHONY: clients
 clients: ## real clients that others wrote (needs Node)

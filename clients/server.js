@@ -1,0 +1,36 @@
+// The demo server as a child process.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+
+// startServer starts the demo server on a free port and returns when it is
+// ready. The caller must stop it.
+export async function startServer() {
+	const binary = process.env.DEMO_SERVER;
+	assert.ok(binary, 'DEMO_SERVER must name the binary of the demo server');
+	const child = spawn(binary, [], {
+		env: { ...process.env, MCP_SERVER_PORT: '0', LOG_FORMAT: 'json' },
+		stdio: ['ignore', 'ignore', 'pipe'],
+	});
+	const exited = once(child, 'exit');
+	const log = [];
+	const url = await new Promise((resolve, reject) => {
+		createInterface({ input: child.stderr }).on('line', (line) => {
+			log.push(line);
+			const found = /"url":"([^"]+)"/.exec(line);
+			if (found) resolve(found[1]);
+		});
+		child.once('error', reject);
+		exited.then(([code]) => reject(new Error(`the server ended with code ${code}:\n${log.join('\n')}`)));
+	});
+	return {
+		url,
+		// stop fails unless the server ends by itself, in good order, after SIGTERM.
+		async stop() {
+			child.kill('SIGTERM');
+			const [code, signal] = await exited;
+			assert.equal(code ?? signal, 0, `the server did not end in good order:\n${log.join('\n')}`);
+		},
+	};
+}

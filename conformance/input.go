@@ -119,7 +119,6 @@ func askSupported(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolRes
 		return text("Thank you."), nil
 	}
 	requests := mcp.InputRequestMap{}
-	//nolint:staticcheck // Sampling and roots are deprecated by 2026-07-28, and tested by the suite all the same.
 	if caps := req.ClientCapabilities(); caps != nil {
 		if caps.Elicitation != nil {
 			requests["user_name"] = askName()
@@ -158,10 +157,9 @@ func form(message string, schema json.RawMessage) mcp.InputRequest {
 }
 
 func listRoots() mcp.InputRequest {
-	return &mcp.ListRootsParams{} //nolint:staticcheck // Roots are deprecated by 2026-07-28, and tested by the suite all the same.
+	return &mcp.ListRootsParams{}
 }
 
-//nolint:staticcheck // Sampling is deprecated by 2026-07-28, and tested by the suite all the same.
 func sampling(prompt string, maxTokens int64) *mcp.CreateMessageParams {
 	return &mcp.CreateMessageParams{
 		MaxTokens: maxTokens,
@@ -196,7 +194,7 @@ func sampled(in mcp.InputResponseMap, key string) (string, bool) {
 
 // roots returns the URIs of the client's roots.
 func roots(in mcp.InputResponseMap, key string) ([]string, bool) {
-	res, ok := in[key].(*mcp.ListRootsResult) //nolint:staticcheck // See listRoots.
+	res, ok := in[key].(*mcp.ListRootsResult)
 	if !ok {
 		return nil, false
 	}

@@ -31,19 +31,19 @@ import (
 
 func main() {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := serve(ctx, logger, cmp.Or(os.Getenv("MCP_SERVER_PORT"), "8000")); err != nil {
+	if err := serve(logger, cmp.Or(os.Getenv("MCP_SERVER_PORT"), "8000")); err != nil {
 		logger.Error("conformance server failed", "error", err)
 		os.Exit(1)
 	}
 }
 
-// serve answers on the port of the loopback interface until ctx ends. The
-// address is logged once connections are accepted, so that whoever started
+// serve answers on the port of the loopback interface until it is told to end
+// by a signal. The address is logged once connections are accepted, so that whoever started
 // the server with port 0 learns where it is and that it is ready.
-func serve(ctx context.Context, logger *slog.Logger, port string) error {
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+func serve(logger *slog.Logger, port string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

@@ -22,7 +22,6 @@ func addStatelessTools(s *mcp.Server) {
 }
 
 func needSampling(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-	//nolint:staticcheck // Sampling is deprecated by 2026-07-28, and tested by the suite all the same.
 	if caps := req.ClientCapabilities(); caps == nil || caps.Sampling == nil {
 		return nil, &jsonrpc.Error{
 			Code:    mcp.CodeMissingRequiredClientCapabilities,

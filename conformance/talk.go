@@ -53,7 +53,6 @@ func logThrice(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResu
 
 // logLine sends a log message to the client, at level info.
 func logLine(ctx context.Context, req *mcp.CallToolRequest, line string) error {
-	//nolint:staticcheck // Logging is deprecated by 2026-07-28, and tested by the suite all the same.
 	return req.Session.Log(ctx, &mcp.LoggingMessageParams{Level: "info", Data: line})
 }
 
@@ -73,7 +72,6 @@ type promptArgs struct {
 }
 
 func sample(ctx context.Context, req *mcp.CallToolRequest, in promptArgs) (*mcp.CallToolResult, any, error) {
-	//nolint:staticcheck // Sampling is deprecated by 2026-07-28, and tested by the suite all the same.
 	res, err := req.Session.CreateMessage(ctx, sampling(in.Prompt, 100))
 	if err != nil {
 		return nil, nil, fmt.Errorf("sampling: %w", err)

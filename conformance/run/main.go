@@ -29,24 +29,22 @@ const limit = 8 * time.Minute
 func main() {
 	verbose := flag.Bool("v", false, "show the checks that failed as expected, and the log of the server")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-
-	ok, err := run(ctx, os.Stdout, flag.Args(), *verbose)
+	ok, err := run(os.Stdout, flag.Args(), *verbose)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
-		os.Exit(1)
 	}
-	if !ok {
+	if err != nil || !ok {
 		os.Exit(1)
 	}
 }
 
 // run measures the named revisions, or all of them, and reports to out. It
 // returns false when the outcome is not the one that the baseline expects.
-func run(ctx context.Context, out io.Writer, only []string, verbose bool) (ok bool, err error) {
+func run(out io.Writer, only []string, verbose bool) (ok bool, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	dir, err := findDir(ctx)
 	if err != nil {
 		return false, err

@@ -38,8 +38,9 @@ func main() {
 }
 
 // serve answers on the port of the loopback interface until it is told to end
-// by a signal. The address is logged once connections are accepted, so that whoever started
-// the server with port 0 learns where it is and that it is ready.
+// by a signal. The address is logged once connections are accepted, so that
+// whoever started the server with port 0 learns where it is and that it is
+// ready.
 func serve(logger *slog.Logger, port string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -73,11 +73,11 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; done
 
 .PHONY: conformance
-conformance: ## the official conformance suite (needs Node)
+conformance: ## the official conformance suite (needs npm)
 	go run ./conformance/run
 
 .PHONY: clients
-clients: ## real clients that others wrote (needs Node)
+clients: ## real clients that others wrote (needs npm)
 	bash clients/run
 
 .PHONY: whitespace

@@ -68,9 +68,11 @@ race: ## all tests under the race detector; with CI=true those that need Redis a
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go' | while IFS=: read -r file target; do \
+	@targets=$$(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go') || { echo 'no fuzz target found' >&2; exit 1; }; \
+	while IFS=: read -r file target; do \
 		echo "$${target#func } in $$(dirname "$$file")"; \
-		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; done
+		go test -run '^$$' -fuzz "^$${target#func }$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
+	done <<<"$$targets"
 
 .PHONY: conformance
 conformance: ## the official conformance suite (needs npm)

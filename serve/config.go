@@ -65,12 +65,19 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// A commandLine is what can be asked of [Main]: to serve with a configuration, or
+// to look after a server that another process serves with the same one.
+type commandLine struct {
+	Config
+	Healthcheck bool `help:"Ask the server that runs with these settings whether it is ready; exit with 0 if so, else with 1."`
+}
+
 // parse reads the command line over the environment over the defaults. If help
 // was asked for, it returns the text instead.
-func parse(name string, args []string) (cfg Config, help string, err error) {
+func parse(name string, args []string) (cmd commandLine, help string, err error) {
 	var out bytes.Buffer
 	exited := false
-	parser, err := kong.New(&cfg,
+	parser, err := kong.New(&cmd,
 		kong.Name(name),
 		kong.Description("An MCP server. Every flag can also be set by the environment variable beside it."),
 		kong.Writers(&out, io.Discard),
@@ -78,7 +85,7 @@ func parse(name string, args []string) (cfg Config, help string, err error) {
 		kong.TypeMapper(reflect.TypeFor[slog.Level](), kong.MapperFunc(decodeLevel)),
 	)
 	if err != nil {
-		return cfg, "", err
+		return cmd, "", err
 	}
 	// A variable that is set to nothing, as container files like to do, is not set.
 	for _, flag := range parser.Model.Flags {
@@ -90,9 +97,9 @@ func parse(name string, args []string) (cfg Config, help string, err error) {
 	}
 	_, err = parser.Parse(args)
 	if exited { // kong goes on after --help when its exit returns
-		return cfg, out.String(), nil
+		return cmd, out.String(), nil
 	}
-	return cfg, "", err
+	return cmd, "", err
 }
 
 func decodeLevel(ctx *kong.DecodeContext, target reflect.Value) error {
@@ -142,6 +149,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]string{"text", "json", "auto"}, c.LogFormat) {
 		return bad("log-format", "LOG_FORMAT", "%q is none of text, json, auto", c.LogFormat)
+	}
+	if err := checkStore(c.StoreURL); err != nil {
+		return bad("store-url", "MCP_STORE_URL", "%v", err)
 	}
 	if _, err := c.stateKeys(); err != nil {
 		return bad("state-keys", "MCP_STATE_KEYS", "%v", err)

@@ -1,9 +1,11 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -152,9 +154,35 @@ func (a *App) URL() string {
 	if !ok {
 		return ""
 	}
-	host := tcp.IP.String()
-	if tcp.IP.IsUnspecified() {
+	return "http://" + reachable(tcp.IP.String(), tcp.Port) + a.cfg.Path
+}
+
+// reachable is an address to connect to for what listens on host: 0.0.0.0 is none.
+func reachable(host string, port int) string {
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(tcp.Port)) + a.cfg.Path
+	return net.JoinHostPort(host, strconv.Itoa(port))
+}
+
+// healthcheck asks another process, which serves with this configuration, whether it is ready. It is there
+// for containers that hold neither a shell nor curl.
+func (c Config) healthcheck(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	url := "http://" + reachable(c.Host, int(c.Port)) + "/readyz"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return fmt.Errorf("%s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return nil
 }

@@ -29,6 +29,7 @@ const (
 // with code 0 after an orderly end, 1 after a failure, 2 when the configuration is wrong. A second signal ends it at once.
 // It does not return.
 func Main(server *mcp.Server) {
+	//nolint:forbidigo // Main is the program's main in all but name.
 	os.Exit(run(server, os.Args, os.Stdout, os.Stderr))
 }
 
@@ -40,15 +41,15 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 		return code
 	}
 
-	cfg, help, err := parse(name, argv[1:])
+	cmd, help, err := parse(name, argv[1:])
 	if err != nil {
 		return fail(exitUsage, err)
 	}
 	if help != "" {
-		io.WriteString(stdout, help)
+		fmt.Fprint(stdout, help)
 		return exitOK
 	}
-	app, err := New(server, cfg)
+	app, err := New(server, cmd.Config)
 	if err != nil {
 		return fail(exitUsage, err)
 	}
@@ -58,7 +59,11 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 	// From the first signal on, the next one has its default effect again.
 	context.AfterFunc(ctx, stop)
 
-	if err := app.Run(ctx); err != nil {
+	work := app.Run
+	if cmd.Healthcheck {
+		work = app.cfg.healthcheck
+	}
+	if err := work(ctx); err != nil {
 		return fail(exitFailure, err)
 	}
 	return exitOK

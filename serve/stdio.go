@@ -22,20 +22,30 @@ func (a *App) startStdio(context.Context) error {
 	})
 
 	a.server.AddReceivingMiddleware(a.recoverPanics)
+	stop, endInput := context.WithCancel(context.Background())
+	cut, giveUp := context.WithCancel(context.Background())
 	// Not Start's context: the session outlives it, and its calls would be cancelled with it instead of finished.
-	session, err := a.server.Connect(context.Background(), &mcp.IOTransport{Reader: os.Stdin, Writer: keepOpen{out}}, nil)
+	session, err := a.server.Connect(context.Background(), patientTransport{
+		Transport: &mcp.IOTransport{Reader: os.Stdin, Writer: keepOpen{out}},
+		stop:      stop,
+		cut:       cut,
+		patience:  a.cfg.ShutdownGrace,
+	}, nil)
 	if err != nil {
+		endInput()
+		giveUp()
 		return err
 	}
 	ended := make(chan struct{})
 	a.onStop("session", func(ctx context.Context) error {
-		go session.Close() // waits for the calls in flight
+		// Closing the session instead would wait for the calls in flight, but drop their answers.
+		defer giveUp()
+		endInput()
 		select {
 		case <-ended:
-			return nil
 		case <-ctx.Done():
-			return ctx.Err()
 		}
+		return ctx.Err()
 	})
 	go func() {
 		err := session.Wait()

@@ -29,6 +29,8 @@ type Endpoint interface {
 	Revisions() []Revision
 	// Connect gives a session that is closed at the end of the test.
 	Connect(t testing.TB, r Revision, opts ...ClientOption) *mcp.ClientSession
+
+	shared() *endpoint
 }
 
 // endpoint is the part that all of them share.
@@ -45,3 +47,5 @@ func (e *endpoint) URL() string { return e.base + e.path }
 
 // Revisions lists what the endpoint is expected to speak.
 func (e *endpoint) Revisions() []Revision { return e.revisions }
+
+func (e *endpoint) shared() *endpoint { return e }

@@ -47,8 +47,14 @@ func Env(vars ...string) Option { return func(c *config) { c.env = append(c.env,
 // Path is where the server speaks Streamable HTTP. The default is /mcp.
 func Path(path string) Option { return func(c *config) { c.path = path } }
 
-// SSE says that the server also speaks the HTTP+SSE transport of 2024-11-05, at this path.
-func SSE(path string) Option { return func(c *config) { c.ssePath = path } }
+// SSE says that the server, run with MCP_HTTP_SSE=true, also speaks the HTTP+SSE transport of
+// 2024-11-05, at this path.
+func SSE(path string) Option {
+	return func(c *config) {
+		c.ssePath = path
+		c.env = append(c.env, "MCP_HTTP_SSE=true")
+	}
+}
 
 // Stdio says that the program also speaks over standard input and output when it is run with
 // MCP_TRANSPORT=stdio and these further arguments.

@@ -2,50 +2,211 @@ package sluice
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
+	"github.com/sluice-mcp/sluice/store/memory"
 )
 
-// Options configures a [Handler]. The zero value is ready for use.
-type Options struct {
-	// Logger receives one line per notable event. Nil discards.
-	Logger *slog.Logger
-	// Store holds sessions, streams and leases. Nil keeps them in this process.
-	Store store.Store
-	// AllowedOrigins lists the browser origins, such as "https://app.example.com", that may call the endpoint.
-	AllowedOrigins []string
-	// SessionTimeout ends a session that has been idle this long. Zero means 30 minutes.
-	SessionTimeout time.Duration
-	// StateKeys seal requestState; the first seals, all open. Each is 32 bytes.
-	StateKeys [][]byte
+// Handler is the MCP endpoint: an [http.Handler] that serves clients of every revision at one
+// URL. Make it with [NewHandler]; it is safe for concurrent use.
+type Handler struct {
+	getServer func(*http.Request) *mcp.Server
+	opts      Options
+	log       *slog.Logger
+	store     store.Store
+	ownStore  bool
+	replica   string
+	sessions  *session.Manager
+	engines   engines
+	limits    limits
+	sealer    *sealer
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+
+	draining atomic.Bool
+	mu       sync.Mutex
+	listens  map[*listen]struct{}
 }
 
-// Handler is the MCP endpoint.
-type Handler struct{ sdk http.Handler }
-
-// NewHandler returns the endpoint.
+// NewHandler returns the endpoint. getServer chooses the server for a request, as it does
+// for the SDK's handler; it may always return the same one. If it returns nil, the
+// request is answered with 400. A session keeps the server that it was opened with while it is alive here.
+//
+// A handler without options keeps its state in this process. Call [Handler.Close] when done with it.
 func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handler {
-	return &Handler{sdk: mcp.NewStreamableHTTPHandler(getServer, nil)}
+	h := &Handler{getServer: getServer, replica: rand.Text()[:10], listens: make(map[*listen]struct{})}
+	if opts != nil {
+		h.opts = *opts
+	}
+	h.opts.setDefaults()
+	h.log = h.opts.Logger
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	if h.store = h.opts.Store; h.store == nil {
+		h.store, h.ownStore = memory.New(), true
+	}
+	h.limits = limits{all: h.opts.MaxCalls, each: h.opts.MaxCallsPerPrincipal}
+	h.sealer = newSealer(h.opts.StateKeys, h.log)
+	h.sessions = session.NewManager(session.Config{
+		Store:           h.store,
+		Log:             h.log,
+		Replica:         h.replica,
+		Timeout:         h.opts.SessionTimeout,
+		ReplyTimeout:    h.opts.ReplyTimeout,
+		MaxSessions:     h.opts.MaxSessions,
+		MaxPerPrincipal: h.opts.MaxSessionsPerPrincipal,
+	})
+	h.engines.log = h.log
+	h.engines.onChange = h.listChanged
+	return h
 }
 
 // ServeHTTP implements [http.Handler].
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.sdk.ServeHTTP(w, r) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !h.admit(w, r) {
+		return
+	}
+	switch r.Method {
+	case http.MethodPost:
+		h.servePost(w, r)
+	case http.MethodGet, http.MethodDelete:
+		h.serveSession(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST, DELETE")
+		writeError(w, http.StatusMethodNotAllowed, "", wire.InvalidRequest("Method not allowed"))
+	}
+}
 
-// HTTPSSE returns the handler of the 2024-11-05 transport: GET opens the event stream, POST takes messages.
-// messagePath is the path, as clients see it, that is told to them for their POSTs.
-func (h *Handler) HTTPSSE(messagePath string) http.Handler { return http.NotFoundHandler() }
+// serveSession takes the methods that only sessions have.
+func (h *Handler) serveSession(w http.ResponseWriter, r *http.Request) {
+	if v := r.Header.Get(wire.HeaderVersion); v != "" {
+		if !wire.Served(v) {
+			writeError(w, http.StatusBadRequest, "", wire.UnsupportedVersion(v))
+			return
+		}
+		if wire.Modern(v) { // streamable-http, "Earlier Streamable HTTP Revisions"
+			w.Header().Set("Allow", "POST")
+			writeError(w, http.StatusMethodNotAllowed, "", wire.InvalidRequest("Method not allowed: revision "+v+" has only POST"))
+			return
+		}
+	}
+	if r.Method == http.MethodGet {
+		h.serveGet(w, r)
+		return
+	}
+	h.serveDelete(w, r)
+}
 
-// Ready reports nil when the endpoint takes new work, else an error that says why not.
-func (h *Handler) Ready(ctx context.Context) error { return nil }
+// servePost reads the messages of a POST and decides which era they belong to.
+func (h *Handler) servePost(w http.ResponseWriter, r *http.Request) {
+	body, ok := h.readBody(w, r)
+	if !ok {
+		return
+	}
+	one, batch, perr := wire.ParseBody(body)
+	if perr != nil {
+		writeError(w, http.StatusBadRequest, one.ID, perr)
+		return
+	}
+	header := r.Header[wire.HeaderVersion]
+	if len(header) > 1 {
+		writeError(w, http.StatusBadRequest, one.ID, wire.HeaderMismatch("Header mismatch: MCP-Protocol-Version is given more than once"))
+		return
+	}
+	if len(header) == 1 && !wire.Served(header[0]) {
+		writeError(w, http.StatusBadRequest, one.ID, wire.UnsupportedVersion(header[0]))
+		return
+	}
+	modern := len(header) == 1 && wire.Modern(header[0])
+	switch {
+	case batch != nil && modern:
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: batches ended with revision 2025-03-26"))
+	case batch != nil:
+		h.serveBatch(w, r, batch)
+	case modern || one.Kind == wire.Request && claimsModern(one.Params):
+		h.serveModern(w, r, one)
+	default:
+		h.serveLegacy(w, r, one)
+	}
+}
 
-// Drain refuses new work, ends or hands over open streams and waits for the calls in flight.
-// It returns when none is left, or with ctx's error.
-func (h *Handler) Drain(ctx context.Context) error { return nil }
+// claimsModern reports whether a request has per-request metadata of the stateless era
+// (versioning: "a request carrying modern per-request _meta is served statelessly").
+func claimsModern(params []byte) bool {
+	if len(params) == 0 {
+		return false
+	}
+	version := wire.Member(wire.Member(params, "_meta"), wire.MetaProtocolVersion)
+	return version != nil && (!wire.Served(wire.Unquote(version)) || wire.Modern(wire.Unquote(version)))
+}
 
-// Close lets go of what is left and frees everything. Close is idempotent.
-func (h *Handler) Close() error { return nil }
+// readBody reads a bounded body of the right type. When it fails, it has answered.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	if !isJSON(r.Header) {
+		writeError(w, http.StatusUnsupportedMediaType, "", wire.InvalidRequest("Content-Type must be application/json"))
+		return nil, false
+	}
+	if !acceptsBoth(r.Header) {
+		writeError(w, http.StatusNotAcceptable, "", wire.InvalidRequest("Accept must list both application/json and text/event-stream"))
+		return nil, false
+	}
+	limited := http.MaxBytesReader(w, r.Body, h.opts.MaxBody)
+	var body []byte
+	var err error
+	if n := r.ContentLength; n >= 0 && n <= h.opts.MaxBody {
+		body = make([]byte, n)
+		_, err = io.ReadFull(limited, body)
+		if err == nil { // see the end, so that the server watches the connection from now on
+			_, err = limited.Read(make([]byte, 1))
+			if err == io.EOF {
+				err = nil
+			}
+		}
+	} else {
+		body, err = io.ReadAll(limited)
+	}
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		writeError(w, http.StatusRequestEntityTooLarge, "", wire.InvalidRequest("Request body is too large"))
+	case err != nil:
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Request body could not be read"))
+	default:
+		return body, true
+	}
+	return nil, false
+}
+
+// engineFor returns the engine of the server that getServer chooses, or nil.
+func (h *Handler) engineFor(r *http.Request) *engine.Engine {
+	server := h.getServer(r)
+	if server == nil {
+		return nil
+	}
+	return h.engines.get(server)
+}
+
+var errNoServer = errors.New("no server for this request")
+
+// Ready reports nil when the endpoint takes new work, else an error that says why it does not.
+func (h *Handler) Ready(ctx context.Context) error {
+	if h.draining.Load() {
+		return errDraining
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return h.store.Ping(ctx)
+}

@@ -1,0 +1,72 @@
+package sluice
+
+import (
+	"net/http"
+
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// maxBatch bounds the messages of one batch.
+const maxBatch = 256
+
+// serveBatch takes a batch, which only revision 2025-03-26 has: its requests run at the same
+// time and share one response. An element that is wrong spoils itself only.
+func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wire.Element) {
+	s := h.findSession(w, r, "")
+	if s == nil {
+		return
+	}
+	defer s.Release()
+	if s.Version() > wire.Rev0326 {
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: batches ended with revision 2025-03-26"))
+		return
+	}
+	if len(batch) > maxBatch {
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: the batch is too large"))
+		return
+	}
+	owed := 0
+	for _, e := range batch {
+		if e.Err == nil && e.Message.Kind == wire.Request && e.Message.Method == "initialize" {
+			writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: initialize cannot be part of a batch"))
+			return
+		}
+		if e.Err != nil || e.Message.Kind == wire.Request {
+			owed++
+		}
+	}
+	st := run.NewStream("", owed)
+	rd := st.Attach(-1)
+	for _, e := range batch {
+		h.beginElement(r, s, st, e)
+	}
+	if owed == 0 {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	respond(w, r, st, rd, h.sessionView(s, st, rd, true))
+}
+
+func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stream, e wire.Element) {
+	m, refused := e.Message, e.Err
+	if refused == nil {
+		switch m.Kind {
+		case wire.Notification:
+			if err := h.notify(r, s, m); err != nil {
+				h.log.Info("notification in a batch refused", "method", m.Method, "error", err)
+			}
+			return
+		case wire.Response:
+			h.answered(s, m)
+			return
+		}
+		var c *legacyCall
+		if c, _, refused = h.startCall(r, s, m, st); refused == nil {
+			go h.runLegacy(c)
+			return
+		}
+	}
+	_ = st.Respond(wire.AppendError(nil, m.ID, refused), http.StatusOK)
+}

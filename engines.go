@@ -1,0 +1,82 @@
+package sluice
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+)
+
+// engines keeps one engine for each server that is seen again. getServer may return the same
+// server always, one for each tenant, or a new one for each request; the last must leave nothing behind.
+type engines struct {
+	log      *slog.Logger
+	onChange func(e *engine.Engine, method string)
+
+	mu   sync.Mutex
+	kept map[*mcp.Server]*keptEngine
+	tick int
+}
+
+type keptEngine struct {
+	engine *engine.Engine
+	last   int
+	again  bool
+}
+
+// maxEngines bounds the servers that are kept. The least recently used one is let go: it loses
+// its watch and its cache, and nothing else.
+const maxEngines = 256
+
+func (c *engines) get(server *mcp.Server) *engine.Engine {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tick++
+	if k := c.kept[server]; k != nil {
+		k.last = c.tick
+		if !k.again {
+			// A server that comes again is worth a session that watches it for changes.
+			k.again = true
+			c.watch(k.engine)
+		}
+		return k.engine
+	}
+	if c.kept == nil {
+		c.kept = make(map[*mcp.Server]*keptEngine)
+	}
+	if len(c.kept) >= maxEngines {
+		c.evict()
+	}
+	k := &keptEngine{engine: engine.New(server, c.log), last: c.tick}
+	c.kept[server] = k
+	return k.engine
+}
+
+func (c *engines) watch(e *engine.Engine) {
+	err := e.Watch(func(method string) { c.onChange(e, method) })
+	if err != nil {
+		c.log.Warn("changes of the server will not be told", "error", err)
+	}
+}
+
+func (c *engines) evict() {
+	var oldest *mcp.Server
+	for server, k := range c.kept {
+		if oldest == nil || k.last < c.kept[oldest].last {
+			oldest = server
+		}
+	}
+	go c.kept[oldest].engine.Close()
+	delete(c.kept, oldest)
+}
+
+func (c *engines) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.kept {
+		k.engine.Close()
+	}
+	c.kept = nil
+}

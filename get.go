@@ -1,0 +1,86 @@
+package sluice
+
+import (
+	"net/http"
+
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file is GET and DELETE of the session era: streams that belong to no POST, streams that
+// a client comes back to, and the end of a session.
+
+func (h *Handler) serveGet(w http.ResponseWriter, r *http.Request) {
+	if _, stream := accepts(r.Header); !stream {
+		writeError(w, http.StatusNotAcceptable, "", wire.InvalidRequest("Accept must list text/event-stream"))
+		return
+	}
+	s := h.findSession(w, r, "")
+	if s == nil {
+		return
+	}
+	defer s.Release()
+	if last := r.Header["Last-Event-Id"]; len(last) > 0 {
+		h.serveResume(w, r, s, last)
+		return
+	}
+	if h.draining.Load() {
+		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
+		return
+	}
+	st, err := s.OpenStandalone()
+	if err != nil {
+		h.writeSessionError(w, "", err)
+		return
+	}
+	h.engines.watch(s.Engine) // now somebody is there to be told of changes
+	h.showAgain(w, r, s, st, -1)
+}
+
+// serveResume goes on with a stream after the last event that the client has.
+func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session.Session, last []string) {
+	stream, index, ok := "", int64(0), false
+	if len(last) == 1 {
+		stream, index, ok = wire.ParseEventID(last[0])
+	}
+	if !ok {
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Last-Event-ID is not one of this server's event IDs"))
+		return
+	}
+	if st := s.Stream(stream); st != nil {
+		h.showAgain(w, r, s, st, index)
+		return
+	}
+	h.serveLogged(w, r, s, stream, index)
+}
+
+// showAgain shows a stream of this replica after the given index.
+func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, s *session.Session, st *run.Stream, after int64) {
+	rd := st.Attach(after)
+	if rd.Behind() {
+		rd.Detach()
+		writeError(w, http.StatusBadRequest, "", tooFarBehind())
+		return
+	}
+	leave := s.Show(st)
+	defer leave()
+	show(w, r, st, rd, view{ids: true, gone: rd.Detach, keepAlive: h.opts.KeepAlive})
+}
+
+func tooFarBehind() *wire.Error {
+	return wire.InvalidRequest("The events after this Last-Event-ID are no longer kept")
+}
+
+func (h *Handler) serveDelete(w http.ResponseWriter, r *http.Request) {
+	s := h.findSession(w, r, "")
+	if s == nil {
+		return
+	}
+	defer s.Release()
+	if err := h.sessions.End(r.Context(), s); err != nil {
+		h.writeSessionError(w, "", err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}

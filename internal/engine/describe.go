@@ -1,0 +1,75 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// Description is what a server says of itself.
+type Description struct {
+	// ServerInfo is the server's Implementation as JSON, or nil.
+	ServerInfo []byte
+	// Revisions are those that the server speaks, newest first; its options may have narrowed them.
+	Revisions []string
+}
+
+// Describe asks the server what it is, once. The SDK keeps its identity to itself and
+// puts it into results on a connection only, so it is asked for over one.
+func (e *Engine) Describe() *Description {
+	if d := e.description.Load(); d != nil {
+		return d
+	}
+	d := e.describe()
+	e.description.Store(d)
+	return d
+}
+
+func (e *Engine) describe() *Description {
+	d := &Description{Revisions: wire.Revisions()}
+	s, err := e.Connect(context.Background(), "", nil, mute{})
+	if err != nil {
+		return d
+	}
+	defer s.Close()
+	params := json.RawMessage(`{"_meta":{"` + wire.MetaProtocolVersion + `":"` + wire.Rev2026 + `","` + wire.MetaClientCapabilities + `":{}}}`)
+	raw, err := s.Relay(context.Background(), &Call{Method: "server/discover", Params: params, Extra: &mcp.RequestExtra{}})
+	var refused *jsonrpc.Error
+	if errors.As(err, &refused) && refused.Code == wire.CodeUnsupportedVersion {
+		var data mcp.UnsupportedProtocolVersionData
+		if json.Unmarshal(refused.Data, &data) == nil {
+			d.Revisions = data.Supported
+		}
+		return d
+	}
+	var result struct {
+		SupportedVersions []string                   `json:"supportedVersions"`
+		Meta              map[string]json.RawMessage `json:"_meta"`
+	}
+	if err == nil && json.Unmarshal(raw, &result) == nil {
+		d.Revisions = result.SupportedVersions
+		d.ServerInfo = result.Meta[wire.MetaServerInfo]
+	}
+	return d
+}
+
+type mute struct{}
+
+func (mute) Say(context.Context, Outgoing) error { return errNoClient }
+
+// Marshal returns a result as JSON, without HTML escapes, as the SDK's connection does.
+func Marshal(res mcp.Result) (json.RawMessage, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(res); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(buf.Bytes(), "\n"), nil
+}

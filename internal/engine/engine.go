@@ -1,0 +1,107 @@
+// Package engine drives an [mcp.Server]: it calls the server's composed handler,
+// feeds the SDK's connections what must go through them, keeps the tool
+// definitions that the endpoint needs, and watches for changes.
+//
+// It knows neither HTTP nor where state lives. What the server says to its
+// client leaves through an [Outlet].
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// Engine drives one server. Its methods are safe for concurrent use.
+type Engine struct {
+	server *mcp.Server
+	log    *slog.Logger
+
+	tools       atomic.Pointer[toolTable] // nil: to be read afresh
+	description atomic.Pointer[Description]
+
+	mu       sync.Mutex
+	watcher  *Session
+	onChange []func(method string)
+}
+
+// New returns an engine for server.
+func New(server *mcp.Server, log *slog.Logger) *Engine {
+	return &Engine{server: server, log: log}
+}
+
+// composed returns the server's handler with all middleware added so far. Adding
+// a middleware that adds nothing is the SDK's only door to it. It is read afresh for each
+// call: middleware that is added later, say for authorization, must never be bypassed.
+func (e *Engine) composed() (h mcp.MethodHandler) {
+	e.server.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		h = next
+		return next
+	})
+	return h
+}
+
+// Watch begins to watch the server for changes of its lists, once; f is then called with the
+// method of each change notification. f must not block.
+//
+// The SDK tells of changes only to sessions that are connected. One quiet session of our own
+// stands for all of ours, so that an idle client costs its record and nothing here.
+func (e *Engine) Watch(f func(method string)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if f != nil {
+		e.onChange = append(e.onChange, f)
+	}
+	if e.watcher != nil {
+		return nil
+	}
+	state := &mcp.ServerSessionState{
+		InitializeParams:  &mcp.InitializeParams{ProtocolVersion: watcherRevision, Capabilities: &mcp.ClientCapabilities{}},
+		InitializedParams: &mcp.InitializedParams{},
+	}
+	var err error
+	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
+	e.tools.Store(nil)
+	return err
+}
+
+// watcherRevision is one whose sessions get change notifications without asking.
+const watcherRevision = "2025-11-25"
+
+func (e *Engine) watched() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.watcher != nil
+}
+
+// Close ends the watch.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	w := e.watcher
+	e.watcher, e.onChange = nil, nil
+	e.mu.Unlock()
+	if w != nil {
+		w.Close()
+	}
+}
+
+type watchOutlet struct{ e *Engine }
+
+func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
+	if m.Reply != nil {
+		return errNoClient
+	}
+	if m.Method == "notifications/tools/list_changed" {
+		o.e.tools.Store(nil)
+	}
+	o.e.mu.Lock()
+	fs := o.e.onChange
+	o.e.mu.Unlock()
+	for _, f := range fs {
+		f(m.Method)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"strconv"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// Session is a connected [mcp.ServerSession]. Calls may run concurrently.
+type Session struct {
+	engine *Engine
+	ss     *mcp.ServerSession
+	conn   *conn
+}
+
+// Connect opens a session of the server with the given state (nil before initialize).
+// The contexts of calls that go through the connection descend from ctx.
+func (e *Engine) Connect(ctx context.Context, id string, state *mcp.ServerSessionState, out Outlet) (*Session, error) {
+	c := newConn(id, out)
+	ss, err := e.server.Connect(ctx, c, &mcp.ServerSessionOptions{State: state})
+	if err != nil {
+		return nil, fmt.Errorf("connecting the server: %w", err)
+	}
+	return &Session{engine: e, ss: ss, conn: c}, nil
+}
+
+// Close ends the session. Calls through its connection are cancelled and awaited.
+func (s *Session) Close() {
+	_ = s.conn.Close() // first: the SDK waits for calls that only end when their reader does
+	_ = s.ss.Close()   // its error is the connection's, which has none
+}
+
+// Call is one request to a server.
+type Call struct {
+	Method string
+	Params json.RawMessage
+	// Token is the client's progress token, raw, or nil.
+	Token []byte
+	Extra *mcp.RequestExtra
+	// ID is what the SDK shall know a relayed call as, a string or a float64. Nil picks one.
+	ID any
+}
+
+// Direct reports whether the method may be called without the SDK's connection. What changes
+// the SDK's session, or needs what only its connection knows, may not.
+func Direct(method string) bool { return direct[method] != nil }
+
+// Do calls the composed handler on the calling goroutine. A panic of the
+// handler is logged and becomes an error.
+func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			res, err = nil, s.engine.panicked(c.Method, p)
+		}
+	}()
+	req, err := direct[c.Method](c.Params, s.ss, c.Extra)
+	if err != nil {
+		return nil, err
+	}
+	ctx = context.WithValue(ctx, callKey{}, newCallInfo(c))
+	return s.engine.composed()(ctx, c.Method, req)
+}
+
+func (e *Engine) panicked(method string, p any) error {
+	e.log.Error("handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return wire.Internal("Internal error: the handler failed")
+}
+
+// Relay sends the call through the SDK's connection and returns the raw result.
+func (s *Session) Relay(ctx context.Context, c *Call) (json.RawMessage, error) {
+	id := c.ID
+	if id == nil {
+		id = s.conn.nextID()
+	}
+	resp, err := s.conn.relay(ctx, c.Method, c.Params, id, c.Extra)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Result, resp.Error
+}
+
+// Notify sends a notification through the SDK's connection.
+func (s *Session) Notify(method string, params json.RawMessage, extra *mcp.RequestExtra) error {
+	if !s.conn.feed(&jsonrpc.Request{Method: method, Params: params, Extra: extra}) {
+		return mcp.ErrConnectionClosed
+	}
+	return nil
+}
+
+// Detached returns the context to give to [Engine.Connect] for a session that
+// serves one relayed call: it carries the call, as the context of a direct call does.
+func Detached(ctx context.Context, c *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, newCallInfo(c))
+}
+
+type callKey struct{}
+
+// callInfo is what the connection must know of the call that a message belongs to.
+type callInfo struct {
+	token   []byte // the client's progress token
+	mangled []byte // what the SDK makes of it, when that is something else
+}
+
+// newCallInfo finds out whether the SDK, which reads numbers as float64, would send back
+// another token than the client's.
+func newCallInfo(c *Call) *callInfo {
+	if len(c.Token) < 16 || c.Token[0] == '"' {
+		return &callInfo{}
+	}
+	f, err := strconv.ParseFloat(string(c.Token), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return &callInfo{}
+	}
+	mangled, err := json.Marshal(f)
+	if err != nil {
+		return &callInfo{}
+	}
+	return &callInfo{token: c.Token, mangled: mangled}
+}
+
+func (i *callInfo) restoreToken(m Outgoing) json.RawMessage {
+	if i.mangled == nil || m.Method != "notifications/progress" {
+		return m.Params
+	}
+	if string(wire.Member(m.Params, "progressToken")) != string(i.mangled) {
+		return m.Params
+	}
+	return wire.ReplaceMember(m.Params, "progressToken", i.token)
+}
+
+// ToError turns a handler's error into what its client is told. The code of an
+// error that has none is -32603, where the SDK sends 0, which JSON-RPC does not define.
+func ToError(err error) *wire.Error {
+	var ours *wire.Error
+	if errors.As(err, &ours) {
+		return ours
+	}
+	var theirs *jsonrpc.Error
+	if !errors.As(err, &theirs) {
+		return wire.Internal(err.Error())
+	}
+	e := &wire.Error{Code: theirs.Code, Message: err.Error()}
+	if err == error(theirs) { // data belongs to the error itself, not to those that wrap it
+		e.Data = theirs.Data
+	}
+	if e.Code == 0 {
+		e.Code = wire.CodeInternal
+	}
+	return e
+}

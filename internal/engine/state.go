@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// capabilities are a client's as they stand on the wire. The SDK's own field Roots
+// cannot tell an absent capability from an empty one; it keeps both forms.
+type capabilities struct {
+	mcp.ClientCapabilities
+	Roots *mcp.RootCapabilities `json:"roots,omitempty"`
+}
+
+func (c *capabilities) sdk() *mcp.ClientCapabilities {
+	if c == nil {
+		return &mcp.ClientCapabilities{}
+	}
+	out := c.ClientCapabilities
+	if out.RootsV2 = c.Roots; c.Roots != nil {
+		out.Roots = *c.Roots
+	}
+	return &out
+}
+
+// ParseInitialize decodes the params of initialize as the SDK's connection does.
+func ParseInitialize(raw json.RawMessage) (*mcp.InitializeParams, error) {
+	var p struct {
+		mcp.InitializeParams
+		Capabilities *capabilities `json:"capabilities"`
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, fmt.Errorf("reading the params of initialize: %w", err)
+	}
+	out := p.InitializeParams
+	out.Capabilities = p.Capabilities.sdk()
+	return &out, nil
+}
+
+// PrepareInitialize checks the params of a client's initialize and returns them with the version that the handshake can
+// negotiate: the SDK would take a client that asks for 2026-07-28 at its word, and
+// then refuse it what sessions have.
+func PrepareInitialize(raw json.RawMessage) (json.RawMessage, *wire.Error) {
+	var p struct {
+		Version      *string         `json:"protocolVersion"`
+		Capabilities json.RawMessage `json:"capabilities"`
+		ClientInfo   json.RawMessage `json:"clientInfo"`
+	}
+	if len(raw) == 0 {
+		return nil, wire.InvalidParams("Invalid params: initialize needs params")
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return nil, wire.InvalidParams("Invalid params: " + err.Error())
+	}
+	switch {
+	case p.Version == nil:
+		return nil, wire.InvalidParams("Invalid params: protocolVersion is missing")
+	case len(p.Capabilities) == 0 || p.Capabilities[0] != '{':
+		return nil, wire.InvalidParams("Invalid params: capabilities must be an object")
+	case len(p.ClientInfo) == 0 || p.ClientInfo[0] != '{':
+		return nil, wire.InvalidParams("Invalid params: clientInfo must be an object")
+	}
+	if _, err := ParseInitialize(raw); err != nil {
+		return nil, wire.InvalidParams("Invalid params: " + err.Error())
+	}
+	return NegotiatedParams(raw, wire.Negotiate(*p.Version)), nil
+}
+
+// NegotiatedParams returns the params of initialize as if the client had asked for version.
+func NegotiatedParams(raw json.RawMessage, version string) json.RawMessage {
+	return wire.ReplaceMember(raw, "protocolVersion", wire.AppendString(nil, version))
+}
+
+// RequestState is the state of the SDK's session that serves one call of the
+// stateless era: what other revisions learn from initialize comes with the request.
+func RequestState(m wire.Meta) (*mcp.ServerSessionState, error) {
+	var caps capabilities
+	if err := json.Unmarshal(m.ClientCapabilities, &caps); err != nil {
+		return nil, errors.New("_meta field " + wire.MetaClientCapabilities + " cannot be read")
+	}
+	params := &mcp.InitializeParams{ProtocolVersion: wire.Unquote(m.ProtocolVersion), Capabilities: caps.sdk()}
+	if m.ClientInfo != nil {
+		params.ClientInfo = &mcp.Implementation{}
+		if err := json.Unmarshal(m.ClientInfo, params.ClientInfo); err != nil {
+			return nil, errors.New("_meta field " + wire.MetaClientInfo + " cannot be read")
+		}
+	}
+	return &mcp.ServerSessionState{
+		InitializeParams:  params,
+		InitializedParams: &mcp.InitializedParams{},
+		// In a session of one call, its level and the session's are the same.
+		LogLevel: mcp.LoggingLevel(wire.Unquote(m.LogLevel)),
+	}, nil
+}

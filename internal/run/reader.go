@@ -1,0 +1,112 @@
+package run
+
+import "time"
+
+// Reader shows a stream's events to one HTTP response.
+type Reader struct {
+	s     *Stream
+	pos   int64 // index of the next event to show
+	wake  chan struct{}
+	taken chan struct{}
+
+	released chan time.Duration
+}
+
+// Attach begins to read after the event with index after (-1: from the first). It takes the
+// stream over from the reader before: a client that comes back may be
+// faster than the news that its old connection is dead.
+func (s *Stream) Attach(after int64) *Reader {
+	r := &Reader{s: s, pos: after + 1, wake: make(chan struct{}, 1), taken: make(chan struct{}), released: make(chan time.Duration, 1)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil {
+		close(s.reader.taken)
+	}
+	s.reader = r
+	s.wake()
+	return r
+}
+
+// Wake has an element when [Reader.Next] may have something new.
+func (r *Reader) Wake() <-chan struct{} { return r.wake }
+
+// Taken is closed when another reader has taken the stream over.
+func (r *Reader) Taken() <-chan struct{} { return r.taken }
+
+// Released yields how long the client should wait when the connection is to be closed.
+func (r *Reader) Released() <-chan time.Duration { return r.released }
+
+// Whole returns the stream's events when it has ended and has only responses (none, if it
+// was cancelled), so that it needs no stream. speaks reports that there is a message,
+// so that it does need one. Nothing is marked as shown.
+func (r *Reader) Whole() (responses []Event, whole, speaks bool) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.events {
+		if s.events[i].Kind == Message {
+			return nil, false, true
+		}
+	}
+	if !s.ended {
+		return nil, false, false
+	}
+	if s.events[len(s.events)-1].Kind == End {
+		return s.events[:len(s.events)-1], true, false
+	}
+	return s.events, true, false
+}
+
+// Behind reports that the reader began at events that are no longer kept.
+func (r *Reader) Behind() bool {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return r.pos < s.next-int64(len(s.events)) || r.pos > s.next
+}
+
+// Next returns the events that may be shown and were not, and whether the stream ends with them. It does not wait.
+// Errors: ErrTrimmed, or the one that the stream failed with.
+func (r *Reader) Next() (events []Event, ended bool, err error) {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.next - int64(len(s.events))
+	if r.pos < first {
+		return nil, false, ErrTrimmed
+	}
+	if r.pos < s.shown {
+		events = append(events, s.events[r.pos-first:s.shown-first]...)
+		r.pos = s.shown
+		if s.log == nil && s.reader == r { // nobody can ask for these again
+			clear(s.events[:r.pos-first])
+			s.events = s.events[r.pos-first:]
+			for _, e := range events {
+				s.bytes -= len(e.Data)
+			}
+		}
+		if s.room != nil {
+			close(s.room)
+			s.room = nil
+		}
+	}
+	ended = s.ended && r.pos == s.next
+	if s.err != nil && !ended {
+		err = s.err
+	}
+	return events, ended, err
+}
+
+// Detach ends the reading, if it has not been taken over.
+func (r *Reader) Detach() {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader == r {
+		s.reader = nil
+		if s.room != nil {
+			close(s.room)
+			s.room = nil
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// ErrCancelled is the cause of a run's context that its client has cancelled.
+var ErrCancelled = errors.New("cancelled by the client")
+
+// Run is one client request being executed. Its context ends when the run is
+// cancelled or answered, not with the connection that brought it.
+type Run struct {
+	ID     wire.ID
+	Method string
+	Stream *Stream
+	// Owner is whom the run belongs to: a session, or the request itself. What a handler says to
+	// somebody else's client must not land here, whatever context it uses.
+	Owner any
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	state  atomic.Int32
+}
+
+const (
+	running int32 = iota
+	answered
+	cancelled
+)
+
+// Start returns a run whose context descends from ctx.
+func Start(ctx context.Context, owner any, id wire.ID, method string, s *Stream) *Run {
+	r := &Run{ID: id, Method: method, Stream: s, Owner: owner}
+	ctx, r.cancel = context.WithCancelCause(ctx)
+	r.ctx = context.WithValue(ctx, key{}, r)
+	return r
+}
+
+// Context is the one to call handlers with.
+func (r *Run) Context() context.Context { return r.ctx }
+
+type key struct{}
+
+// From returns the run that ctx belongs to, or nil.
+func From(ctx context.Context) *Run {
+	r, _ := ctx.Value(key{}).(*Run)
+	return r
+}
+
+// Answer ends the run with a response. A run has one end: what comes
+// after a cancellation or a first answer is dropped. status is the HTTP status that the
+// response goes with when it is all there is.
+func (r *Run) Answer(response []byte, status int) {
+	if r.state.CompareAndSwap(running, answered) {
+		_ = r.Stream.Respond(response, status) // fails only when the stream was given up
+	}
+	r.cancel(nil)
+}
+
+// Cancel ends the run on its client's word: no response follows.
+func (r *Run) Cancel() {
+	if r.state.CompareAndSwap(running, cancelled) {
+		r.Stream.Forgo()
+	}
+	r.cancel(ErrCancelled)
+}
+
+// Open reports whether the run has neither been answered nor cancelled.
+func (r *Run) Open() bool { return r.state.Load() == running }
+
+// Send puts a message on the run's stream. Errors: ErrEnded, ErrLost, ctx's.
+func (r *Run) Send(ctx context.Context, data []byte) error {
+	if !r.Open() {
+		return ErrEnded
+	}
+	return r.Stream.Send(ctx, data)
+}

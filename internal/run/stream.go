@@ -1,0 +1,277 @@
+// Package run owns a run: one client request being executed, and the stream of
+// messages that it owes its client, ending in exactly one response.
+//
+// A stream has one writer and at most one reader at a time. It is written by
+// handlers and read by HTTP responses, which this package does not know.
+package run
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// Kind says what an event is. It is the first byte of the event's entry in the log.
+type Kind byte
+
+// The kinds of event.
+const (
+	Message  Kind = 'm' // a notification, or a request to the client
+	Response Kind = 'r' // a response; others are still owed (batches of 2025-03-26)
+	Last     Kind = 'R' // the last response: the stream ends with it
+	End      Kind = 'x' // the stream ends without a response (cancelled, session closed)
+	Prime    Kind = 'p' // no data: tells the client an ID to resume from (2025-11-25)
+	Claim    Kind = 'c' // another replica took the stream over; never shown
+)
+
+// Event is one element of a stream.
+type Event struct {
+	Index int64
+	Kind  Kind
+	Data  []byte
+	// Status is the HTTP status of a response that is all there is. It is not logged.
+	Status int
+}
+
+// Errors of a stream.
+var (
+	// ErrEnded: the stream has its last event; what comes later belongs nowhere.
+	ErrEnded = errors.New("the request has been answered")
+	// ErrTrimmed: the events asked for are no longer kept.
+	ErrTrimmed = errors.New("events are no longer kept")
+	// ErrFull: too much is waiting and the writer may not wait.
+	ErrFull = errors.New("the stream is full")
+	// ErrLost: another replica writes the stream now.
+	ErrLost = errors.New("the stream belongs to another replica")
+)
+
+// Bounds of what one stream keeps. The log in the store keeps as much.
+const (
+	MaxEvents = 1024
+	MaxBytes  = 4 << 20
+	// keepLog is how long a log outlives its last event, for clients that come back late.
+	keepLog = 10 * time.Minute
+)
+
+func logBounds() store.Bounds {
+	return store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: keepLog}
+}
+
+// Stream is the ordered messages that one HTTP response owes a client. It starts
+// volatile: what was read is forgotten. [Stream.Persist] makes it durable:
+// events go to a log first and are kept, within bounds, for clients that come back.
+type Stream struct {
+	// ID names the stream in event IDs. It is unguessable.
+	ID string
+
+	mu     sync.Mutex
+	events []Event
+	bytes  int
+	next   int64 // index of the next event
+	shown  int64 // events below it may be shown
+	owed   int   // responses still to come
+	ended  bool
+	deaf   bool  // nobody will ever read
+	err    error // why nothing will be shown any more
+
+	reader *Reader
+	room   chan struct{} // closed when there may be room again; nil while nobody waits
+
+	log     store.Log
+	logName string
+	writing bool // a goroutine is in commit
+}
+
+// NewStream returns a volatile stream that ends when owed responses are in. With
+// none owed it goes on until [Stream.End].
+func NewStream(id string, owed int) *Stream {
+	return &Stream{ID: id, owed: owed}
+}
+
+// Send appends a message. While too much waits, either in front of the log or for
+// a slow reader, Send waits too: a handler must not outrun its client without
+// bound. Errors: ErrEnded, ErrLost, ctx's.
+func (s *Stream) Send(ctx context.Context, data []byte) error {
+	for {
+		s.mu.Lock()
+		if !s.full() || s.err != nil || s.ended {
+			err := s.append(Event{Kind: Message, Data: data})
+			s.mu.Unlock()
+			return err
+		}
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Offer appends a message if there is room, and never waits. A durable stream makes room by
+// forgetting its oldest events. Errors: ErrFull, ErrEnded, ErrLost.
+func (s *Stream) Offer(data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full() && (s.log == nil || s.next-s.shown >= MaxEvents) {
+		return ErrFull
+	}
+	return s.append(Event{Kind: Message, Data: data})
+}
+
+// Respond appends a response. It never waits: a handler that is done is done.
+func (s *Stream) Respond(data []byte, status int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kind := Response
+	if s.owed <= 1 {
+		kind = Last
+	}
+	return s.append(Event{Kind: kind, Data: data, Status: status})
+}
+
+// Forgo takes back one owed response: its request was cancelled. The last one ends the stream.
+func (s *Stream) Forgo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owed > 1 {
+		s.owed--
+		return
+	}
+	_ = s.append(Event{Kind: End})
+}
+
+// End ends the stream without a response, if it has not ended.
+func (s *Stream) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.append(Event{Kind: End})
+}
+
+// Abandon says that nobody will ever read a volatile stream: its client is gone and has
+// no event ID to come back with. What is written is dropped from now on.
+func (s *Stream) Abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log == nil {
+		s.deaf, s.events, s.bytes = true, nil, 0
+		s.wake()
+	}
+}
+
+// Fail gives the stream up: nothing is written or shown any more, and its reader is told err.
+func (s *Stream) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.wake()
+}
+
+// Ended reports whether the last event is in, shown or not.
+func (s *Stream) Ended() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// full reports whether a writer that can wait should: half of the bounds, so that
+// those that cannot wait still find room.
+func (s *Stream) full() bool {
+	var waiting int64
+	if s.log != nil {
+		waiting = s.next - s.shown
+	}
+	if s.reader != nil {
+		waiting = max(waiting, s.next-s.reader.pos)
+	} else if s.log == nil {
+		waiting = int64(len(s.events))
+	}
+	return waiting >= MaxEvents/2 || waiting > 0 && s.bytes >= MaxBytes/2 && s.log == nil
+}
+
+func (s *Stream) append(e Event) error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.ended:
+		return ErrEnded
+	}
+	if !s.deaf {
+		e.Index = s.next
+		s.events = append(s.events, e)
+		s.next++
+		s.bytes += len(e.Data)
+	}
+	switch e.Kind {
+	case Response:
+		s.owed--
+	case Last, End:
+		s.ended = true
+	}
+	if s.log == nil {
+		s.shown = s.next
+		s.wake()
+		return nil
+	}
+	s.trim()
+	s.startCommit()
+	return nil
+}
+
+// Release asks the response that shows the stream to close its connection, after it has
+// told the client to come back in retry (0: without a word). It does nothing when
+// nobody shows the stream.
+func (s *Stream) Release(retry time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil {
+		select {
+		case s.reader.released <- retry:
+		default: // it is leaving already
+		}
+	}
+}
+
+// trim forgets the oldest events over the bounds. Those that are not yet in the log stay.
+func (s *Stream) trim() {
+	for len(s.events) > 1 && s.events[0].Index < s.shown && (len(s.events) > MaxEvents || s.bytes > MaxBytes) {
+		s.bytes -= len(s.events[0].Data)
+		s.events[0].Data = nil
+		s.events = s.events[1:]
+	}
+}
+
+func (s *Stream) wake() {
+	if s.reader != nil {
+		select {
+		case s.reader.wake <- struct{}{}:
+		default:
+		}
+	}
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+}
+
+// Settled reports whether the stream has ended and all of it is in its log.
+func (s *Stream) Settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended && s.shown == s.next || s.err != nil
+}
+
+// Replay returns a stream that shows what a log has after the given index, and nothing more.
+func Replay(id string, after int64, events []Event) *Stream {
+	next := after + 1 + int64(len(events))
+	return &Stream{ID: id, events: events, next: next, shown: next, ended: true}
+}

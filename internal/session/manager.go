@@ -1,0 +1,317 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// Config is what a [Manager] is made with. All fields are required.
+type Config struct {
+	Store   store.Store
+	Log     *slog.Logger
+	Replica string // unique among all that share the store
+
+	// Timeout ends a session that has been idle this long.
+	Timeout time.Duration
+	// ReplyTimeout bounds the wait for a client's answer to a request of the server.
+	ReplyTimeout time.Duration
+	// MaxSessions bounds the sessions opened here; MaxPerPrincipal those of one principal.
+	MaxSessions, MaxPerPrincipal int
+}
+
+// Manager keeps the sessions that are alive on this replica. It is safe for concurrent use.
+type Manager struct {
+	Config
+	store store.Store
+
+	mu     sync.Mutex
+	live   map[string]*Session
+	opened map[string]opened // sessions that count against the limits
+	counts map[string]int    // of opened, by principal
+	closed bool
+	sweep  *time.Timer
+	swept  time.Time // when opened was last gone through
+}
+
+type opened struct {
+	principal string
+	until     time.Time
+}
+
+// NewManager returns a manager without sessions.
+func NewManager(c Config) *Manager {
+	return &Manager{
+		Config: c,
+		store:  c.Store,
+		live:   make(map[string]*Session),
+		opened: make(map[string]opened),
+		counts: make(map[string]int),
+	}
+}
+
+// keep is how long the store keeps a record that nobody touches: longer than the timeout by as
+// much as the last touch may be late.
+func (m *Manager) keep() time.Duration { return m.Timeout + m.touchEvery() }
+
+func (m *Manager) touchEvery() time.Duration { return m.Timeout / 8 }
+
+// Reserve counts a session that is about to be opened. The caller must call
+// exactly one of Open and the returned function. Errors: ErrTooMany.
+func (m *Manager) reserve(id, principal string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrEnded
+	}
+	if len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal {
+		m.expireOpened(time.Now())
+		if len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal {
+			return ErrTooMany
+		}
+	}
+	m.opened[id] = opened{principal: principal, until: time.Now().Add(m.keep())}
+	m.counts[principal]++
+	m.startSweep()
+	return nil
+}
+
+func (m *Manager) release(id string) {
+	if o, ok := m.opened[id]; ok {
+		delete(m.opened, id)
+		if m.counts[o.principal]--; m.counts[o.principal] == 0 {
+			delete(m.counts, o.principal)
+		}
+	}
+}
+
+// New returns a session that exists only here, for initialize to be called on.
+// It must then be [Session.Establish]ed or [Manager.Discard]ed. Errors: ErrTooMany.
+func (m *Manager) New(e *engine.Engine, principal string) (*Session, error) {
+	// rand.Text has 128 bits or more of base32, all visible ASCII.
+	s := newSession(m, rand.Text(), e, Record{Principal: principal})
+	if err := m.reserve(s.ID, principal); err != nil {
+		return nil, err
+	}
+	s.using = 1
+	return s, nil
+}
+
+// Discard gives a session of [Manager.New] up.
+func (m *Manager) Discard(s *Session) {
+	m.mu.Lock()
+	m.release(s.ID)
+	m.mu.Unlock()
+	s.shut()
+}
+
+// Establish puts the record of a session of [Manager.New] into the store. The caller holds the session.
+func (s *Session) Establish(ctx context.Context, version string, initialize json.RawMessage) error {
+	s.mu.Lock()
+	s.rec.Version, s.rec.Initialize = version, initialize
+	raw, err := json.Marshal(&s.rec)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := s.m.store.Create(ctx, recordKey(s.ID), raw, s.m.keep()); err != nil {
+		return fmt.Errorf("storing the session: %w", err)
+	}
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.touched = time.Now()
+	s.m.live[s.ID] = s
+	return nil
+}
+
+// Find returns the session and holds it; the caller must [Session.Release] it. find gives
+// the engine for a session that comes to life here.
+// Errors: ErrNotFound, store.ErrUnavailable.
+func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*engine.Engine, error)) (*Session, error) {
+	if s := m.hold(id, principal); s != nil {
+		return s, nil
+	}
+	raw, err := m.store.Get(ctx, recordKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the session: %w", err)
+	}
+	rec, err := decodeRecord(raw)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Principal != principal {
+		return nil, ErrNotFound // the same answer as for none: whether it exists is its owner's affair
+	}
+	e, err := find()
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrNotFound
+	}
+	s := m.live[id]
+	if s == nil {
+		s = newSession(m, id, e, *rec)
+		m.live[id] = s
+		m.startSweep()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.using++
+	// Reading does not renew the record's time; being used does.
+	s.touch(time.Now())
+	return s, nil
+}
+
+// hold returns the session if it is alive here and known to be alive in the store.
+func (m *Manager) hold(id, principal string) *Session {
+	m.mu.Lock()
+	s := m.live[id]
+	m.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.closed || s.rec.Principal != principal || s.using == 0 && now.Sub(s.last) > m.Timeout {
+		return nil
+	}
+	s.using++
+	if now.Sub(s.touched) > m.touchEvery() {
+		s.touch(now)
+	}
+	return s
+}
+
+// touch renews the record's time in the store, aside: a fast call does not wait for it.
+func (s *Session) touch(now time.Time) {
+	s.touched = now
+	m := s.m
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		switch err := m.store.Touch(ctx, recordKey(s.ID), m.keep()); {
+		case errors.Is(err, store.ErrNotFound):
+			m.forget(s, ErrEnded) // it expired, or ended elsewhere
+		case err != nil:
+			m.Log.Warn("session not renewed", "session", short(s.ID), "error", err)
+		}
+	}()
+}
+
+// short is enough of a session ID to find it in a log, and not enough to use it.
+func short(id string) string { return id[:min(len(id), 6)] }
+
+// End ends a session everywhere: its calls are cancelled, its streams end, its record goes.
+// Errors: store.ErrUnavailable; the session is then still there.
+func (m *Manager) End(ctx context.Context, s *Session) error {
+	if err := m.store.Delete(ctx, recordKey(s.ID)); err != nil {
+		return fmt.Errorf("ending the session: %w", err)
+	}
+	m.told(s.ID, noteEnded)
+	m.forget(s, ErrEnded)
+	return nil
+}
+
+// forget drops a session from this replica.
+func (m *Manager) forget(s *Session, _ error) {
+	m.mu.Lock()
+	if m.live[s.ID] == s {
+		delete(m.live, s.ID)
+	}
+	m.release(s.ID)
+	m.mu.Unlock()
+	s.shut()
+}
+
+// Each calls f for every session that is alive here.
+func (m *Manager) Each(f func(*Session)) {
+	m.mu.Lock()
+	all := make([]*Session, 0, len(m.live))
+	for _, s := range m.live {
+		all = append(all, s)
+	}
+	m.mu.Unlock()
+	for _, s := range all {
+		f(s)
+	}
+}
+
+// Close shuts every session here. Their records stay.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	if m.sweep != nil {
+		m.sweep.Stop()
+	}
+	all := m.live
+	m.live = make(map[string]*Session)
+	m.mu.Unlock()
+	for _, s := range all {
+		s.shut()
+	}
+}
+
+const (
+	// rest is how long an idle session stays alive here, for the next request to find it warm.
+	rest = time.Second
+	// streamRest is how long a standalone stream without a connection takes messages for a client that comes back.
+	streamRest = 2 * time.Minute
+)
+
+// startSweep sees to it that idle sessions are forgotten. m.mu is held.
+func (m *Manager) startSweep() {
+	if m.sweep == nil {
+		m.sweep = time.AfterFunc(rest, m.sweepIdle)
+	}
+}
+
+func (m *Manager) sweepIdle() {
+	now := time.Now()
+	m.Each(func(s *Session) { s.rest(now) })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now.Sub(m.swept) > m.touchEvery() {
+		m.swept = now
+		m.expireOpened(now)
+	}
+	switch {
+	case m.closed || len(m.live) == 0 && len(m.opened) == 0:
+		m.sweep = nil
+	case len(m.live) == 0: // only limits to keep: no hurry
+		m.sweep.Reset(max(rest, m.touchEvery()))
+	default:
+		m.sweep.Reset(rest)
+	}
+}
+
+func (m *Manager) expireOpened(now time.Time) {
+	for id, o := range m.opened {
+		if now.After(o.until) {
+			m.release(id)
+		}
+	}
+}
+
+func (m *Manager) extend(id string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if o, ok := m.opened[id]; ok {
+		o.until = now.Add(m.keep())
+		m.opened[id] = o
+	}
+}

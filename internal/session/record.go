@@ -1,0 +1,124 @@
+// Package session owns the sessions of the revisions up to 2025-11-25: their
+// records in the store, their life on this replica, what waits for an answer
+// of the client, and the standalone streams.
+//
+// A session is a record. It is brought to life on whichever replica a request
+// for it lands, and forgotten there soon after; the record stays until it expires.
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// Errors of this package, besides those of the store.
+var (
+	// ErrNotFound: no such session, or not this principal's.
+	ErrNotFound = errors.New("session not found")
+	// ErrTooMany: a limit on sessions was reached.
+	ErrTooMany = errors.New("too many sessions")
+	// ErrNoStream: the client has no stream open on which the message could go.
+	ErrNoStream = errors.New("the client has no stream open")
+	// ErrEnded is the cause that a session's calls are cancelled with when it ends.
+	ErrEnded = errors.New("session ended")
+)
+
+// Record is what the store keeps of a session.
+type Record struct {
+	Principal     string          `json:"principal,omitempty"`
+	Version       string          `json:"version"`    // negotiated
+	Initialize    json.RawMessage `json:"initialize"` // params, with the negotiated version
+	Initialized   bool            `json:"initialized,omitempty"`
+	LogLevel      string          `json:"logLevel,omitempty"`
+	Subscriptions []string        `json:"subscriptions,omitempty"`
+}
+
+func recordKey(id string) string { return "session:" + id }
+
+func streamLog(session, stream string) string { return "stream:" + session + ":" + stream }
+
+// state is the record as the SDK takes it.
+func (r *Record) state() (*mcp.ServerSessionState, error) {
+	params, err := engine.ParseInitialize(r.Initialize)
+	if err != nil {
+		return nil, err
+	}
+	s := &mcp.ServerSessionState{
+		InitializeParams:          params,
+		NegotiatedProtocolVersion: r.Version,
+		LogLevel:                  mcp.LoggingLevel(r.LogLevel),
+	}
+	if r.Initialized {
+		s.InitializedParams = &mcp.InitializedParams{}
+	}
+	return s, nil
+}
+
+// update changes the record in the store and here. f may be called several times.
+func (s *Session) update(ctx context.Context, f func(*Record)) error {
+	for {
+		old, err := s.m.store.Get(ctx, recordKey(s.ID))
+		if err != nil {
+			return err
+		}
+		rec, err := decodeRecord(old)
+		if err != nil {
+			return err
+		}
+		f(rec)
+		next, err := json.Marshal(rec)
+		if err != nil {
+			return err
+		}
+		err = s.m.store.Swap(ctx, recordKey(s.ID), old, next, s.m.keep())
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err == nil {
+			s.mu.Lock()
+			s.rec = *rec
+			s.mu.Unlock()
+			s.m.told(s.ID, noteChanged)
+		}
+		return err
+	}
+}
+
+func decodeRecord(raw []byte) (*Record, error) {
+	var rec Record
+	if err := json.Unmarshal(raw, &rec); err != nil {
+		return nil, fmt.Errorf("reading a session record: %w", err)
+	}
+	return &rec, nil
+}
+
+// SetInitialized notes that the client has said notifications/initialized.
+func (s *Session) SetInitialized(ctx context.Context) error {
+	return s.update(ctx, func(r *Record) { r.Initialized = true })
+}
+
+// SetLogLevel notes the level of logging/setLevel.
+func (s *Session) SetLogLevel(ctx context.Context, level string) error {
+	return s.update(ctx, func(r *Record) { r.LogLevel = level })
+}
+
+// SetSubscribed notes a resources/subscribe or resources/unsubscribe.
+func (s *Session) SetSubscribed(ctx context.Context, uri string, on bool) error {
+	return s.update(ctx, func(r *Record) {
+		r.Subscriptions = slices.DeleteFunc(r.Subscriptions, func(u string) bool { return u == uri })
+		if on && len(r.Subscriptions) < maxSubscriptions {
+			r.Subscriptions = append(r.Subscriptions, uri)
+		}
+	})
+}
+
+// maxSubscriptions bounds a session's record.
+const maxSubscriptions = 1000

@@ -1,0 +1,356 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// Session is a session that is alive on this replica. It is safe for concurrent use.
+type Session struct {
+	ID     string
+	Engine *engine.Engine
+	m      *Manager
+
+	ctx    context.Context // ends with the session's life here
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	rec     Record
+	server  *engine.Session // nil while nobody needs it
+	using   int             // requests and open streams
+	last    time.Time       // when using became zero
+	touched time.Time       // when the record's time was last renewed
+	closed  bool
+	runs    map[string]*run.Run    // by the key of the request's ID
+	streams map[string]*run.Stream // that clients can come back to
+	alone   []*standalone
+	waiting map[wire.ID]*question
+	seq     int
+}
+
+func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
+	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now()}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Version returns the negotiated revision.
+func (s *Session) Version() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Version
+}
+
+// Release lets go of a session that was held.
+func (s *Session) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.using--; s.using == 0 {
+		s.last = time.Now()
+	}
+}
+
+// rest forgets the session here when it has been idle for a while, and renews its record while it is not.
+func (s *Session) rest(now time.Time) {
+	s.mu.Lock()
+	s.dropStale(now)
+	busy := s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0
+	if busy && now.Sub(s.touched) > s.m.touchEvery() && s.using > 0 {
+		s.touch(now)
+		defer s.m.extend(s.ID, now)
+	}
+	idle := !busy && len(s.rec.Subscriptions) == 0 && now.Sub(s.last) >= rest || !busy && now.Sub(s.last) > s.m.Timeout
+	if !idle || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	s.closed = true
+	s.mu.Unlock()
+
+	m := s.m
+	m.mu.Lock()
+	if m.live[s.ID] == s {
+		delete(m.live, s.ID)
+	}
+	m.mu.Unlock()
+	m.extend(s.ID, s.last)
+	s.shut()
+}
+
+// shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
+func (s *Session) shut() {
+	s.mu.Lock()
+	s.closed = true
+	server := s.server
+	s.server = nil
+	runs, streams, waiting := s.runs, s.streams, s.waiting
+	s.runs, s.streams, s.waiting, s.alone = nil, nil, nil, nil
+	s.mu.Unlock()
+	s.cancel(ErrEnded)
+	for _, r := range runs {
+		r.Cancel()
+	}
+	for _, st := range streams {
+		st.End()
+	}
+	for _, q := range waiting {
+		q.fail(ErrEnded.Error())
+	}
+	if server != nil {
+		go server.Close() // it waits for handlers that may take their time
+	}
+}
+
+// Context ends with the session's life here.
+func (s *Session) Context() context.Context { return s.ctx }
+
+// Server returns the SDK's session, connected as the record says.
+func (s *Session) Server() (*engine.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrEnded
+	}
+	if s.server != nil {
+		return s.server, nil
+	}
+	var state *mcp.ServerSessionState
+	if s.rec.Initialize != nil {
+		var err error
+		if state, err = s.rec.state(); err != nil {
+			return nil, err
+		}
+	}
+	server, err := s.Engine.Connect(s.ctx, s.ID, state, s)
+	if err != nil {
+		return nil, err
+	}
+	s.server = server
+	for _, uri := range s.rec.Subscriptions {
+		// The SDK's state does not hold subscriptions.
+		params, err := json.Marshal(mcp.SubscribeParams{URI: uri})
+		if err != nil {
+			return nil, err
+		}
+		go func() {
+			if _, err := server.Relay(s.ctx, &engine.Call{Method: "resources/subscribe", Params: params}); err != nil {
+				s.m.Log.Warn("subscription not renewed", "session", short(s.ID), "uri", uri, "error", err)
+			}
+		}()
+	}
+	return server, nil
+}
+
+// Ephemeral returns an SDK session of its own for one call that goes through the connection: its
+// context must carry the call.
+func (s *Session) Ephemeral(ctx context.Context) (*engine.Session, error) {
+	s.mu.Lock()
+	rec := s.rec
+	s.mu.Unlock()
+	state, err := rec.state()
+	if err != nil {
+		return nil, err
+	}
+	return s.Engine.Connect(ctx, s.ID, state, s)
+}
+
+// Begin notes a run. Errors: an [*wire.Error] if a request with its ID is in flight, ErrEnded.
+func (s *Session) Begin(r *run.Run) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrEnded
+	}
+	key := r.ID.Key()
+	if s.runs[key] != nil {
+		return wire.InvalidRequest("Invalid request: a request with this id is in flight")
+	}
+	if s.runs == nil {
+		s.runs = make(map[string]*run.Run)
+	}
+	s.runs[key] = r
+	return nil
+}
+
+// Finish forgets a run.
+func (s *Session) Finish(r *run.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if key := r.ID.Key(); s.runs[key] == r {
+		delete(s.runs, key)
+	}
+	if len(s.runs) == 0 && s.using == 0 {
+		s.last = time.Now()
+	}
+}
+
+// Cancel cancels the run of the request with this ID, if there is one here.
+// The IDs of initialize and of what is unknown or done are ignored (cancellation is a race).
+func (s *Session) Cancel(id wire.ID) bool {
+	s.mu.Lock()
+	r := s.runs[id.Key()]
+	s.mu.Unlock()
+	if r == nil || r.Method == "initialize" {
+		return false
+	}
+	r.Cancel()
+	return true
+}
+
+// Say implements [engine.Outlet].
+func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
+	if m.Method == "notifications/cancelled" {
+		return s.retract(ctx, m)
+	}
+	var id wire.ID
+	if m.Reply != nil {
+		var err error
+		if id, err = s.ask(m); err != nil {
+			return err
+		}
+	}
+	err := s.deliver(ctx, m.Method, wire.AppendCall(nil, id, m.Method, m.Params))
+	if err != nil && id != "" {
+		s.answered(id)
+	}
+	return err
+}
+
+// deliver puts a message on the stream of the run that it was said in, else on the standalone stream.
+func (s *Session) deliver(ctx context.Context, method string, data []byte) error {
+	if r := run.From(ctx); r != nil && r.Owner == s {
+		return r.Send(ctx, data)
+	}
+	switch method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+		return nil // the engine's watcher tells of these, also to sessions that are not connected
+	}
+	return s.SayAlone(data)
+}
+
+// question is a request of the server that waits for its client's answer.
+type question struct {
+	ref   any // the SDK's name for it
+	reply func(json.RawMessage, *wire.Error)
+	timer *time.Timer
+}
+
+func (q *question) fail(why string) {
+	q.timer.Stop()
+	go q.reply(nil, wire.Internal(why))
+}
+
+// ask makes the ID of a request to the client, which names this replica: two replicas of one
+// session must not both ask 1, and the answer may land on another than the one that asked.
+func (s *Session) ask(m engine.Outgoing) (wire.ID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return "", ErrEnded
+	}
+	if err := s.mayAsk(m.Method); err != nil {
+		return "", err
+	}
+	if len(s.waiting) >= maxQuestions {
+		return "", fmt.Errorf("%d requests wait for this client already", maxQuestions)
+	}
+	s.seq++
+	id := wire.ID(`"` + s.m.Replica + "." + strconv.Itoa(s.seq) + "." + short(s.ID) + `"`)
+	q := &question{ref: m.Ref, reply: m.Reply}
+	q.timer = time.AfterFunc(s.m.ReplyTimeout, func() {
+		if q := s.answered(id); q != nil {
+			q.reply(nil, wire.Internal("the client did not answer in time"))
+		}
+	})
+	if s.waiting == nil {
+		s.waiting = make(map[wire.ID]*question)
+	}
+	s.waiting[id] = q
+	return id, nil
+}
+
+const maxQuestions = 100
+
+// mayAsk keeps the server to what was negotiated (lifecycle, "Operation").
+func (s *Session) mayAsk(method string) error {
+	if method == "ping" {
+		return nil
+	}
+	if !s.rec.Initialized {
+		return fmt.Errorf("%s before the client has sent notifications/initialized", method)
+	}
+	params, err := engine.ParseInitialize(s.rec.Initialize)
+	if err != nil {
+		return err
+	}
+	caps := params.Capabilities
+	ok := true
+	switch method {
+	case "sampling/createMessage":
+		ok = caps.Sampling != nil
+	case "elicitation/create":
+		ok = caps.Elicitation != nil
+	case "roots/list":
+		ok = caps.RootsV2 != nil
+	}
+	if !ok {
+		return fmt.Errorf("client does not support %s", method)
+	}
+	return nil
+}
+
+func (s *Session) answered(id wire.ID) *question {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.waiting[id]
+	if q != nil {
+		delete(s.waiting, id)
+		q.timer.Stop()
+	}
+	return q
+}
+
+// Answer hands a client's response to the handler that asked. It reports false
+// when nobody here waits for it.
+func (s *Session) Answer(m wire.Message) bool {
+	q := s.answered(m.ID)
+	if q == nil {
+		return false
+	}
+	var e *wire.Error
+	if m.Error != nil {
+		e = &wire.Error{}
+		if json.Unmarshal(m.Error, e) != nil {
+			e = wire.Internal("the client answered with an error that cannot be read")
+		}
+	}
+	q.reply(slices.Clone(m.Result), e)
+	return true
+}
+
+// retract tells the client that the server no longer waits for an answer.
+func (s *Session) retract(ctx context.Context, m engine.Outgoing) error {
+	s.mu.Lock()
+	var id wire.ID
+	for i, q := range s.waiting {
+		if q.ref == m.Ref {
+			id = i
+		}
+	}
+	s.mu.Unlock()
+	if id == "" || s.answered(id) == nil {
+		return nil
+	}
+	return s.deliver(ctx, m.Method, wire.AppendCall(nil, "", m.Method, wire.ReplaceMember(m.Params, "requestId", []byte(id))))
+}

@@ -1,0 +1,186 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+	"unicode/utf8"
+)
+
+// Kind says what a message is.
+type Kind uint8
+
+// The kinds of message.
+const (
+	Request Kind = iota + 1
+	Notification
+	Response
+)
+
+// ID is a request ID: the client's own bytes, so that it goes back exactly as
+// it came. Empty means none. It is a JSON string or an integer of any size.
+type ID string
+
+// Key returns the ID in a form in which equal IDs are equal; the number 603 and
+// the string "603" are not.
+func (id ID) Key() string {
+	if len(id) > 0 && id[0] == '"' {
+		return `"` + Unquote([]byte(id))
+	}
+	return string(id)
+}
+
+// Message is one JSON-RPC message. The raw fields point into the bytes it was read from.
+type Message struct {
+	Kind   Kind
+	ID     ID
+	Method string
+	Params json.RawMessage // absent: nil; otherwise an object
+	Result json.RawMessage
+	Error  json.RawMessage
+}
+
+// ParseBody reads the body of a POST: one message, or the elements of a batch,
+// of which each may be wrong by itself and is then returned as an [Error] in its place.
+// A body that is no JSON, or an empty batch, is an error of the whole.
+func ParseBody(body []byte) (one Message, batch []Element, err *Error) {
+	if err := valid(body); err != nil {
+		return Message{}, nil, newError(CodeParse, "Parse error: "+err.Error())
+	}
+	if body[skipSpace(body, 0)] != '[' {
+		one, err = parse(body)
+		return one, nil, err
+	}
+	_ = elements(body, func(value []byte) error {
+		m, err := parse(value)
+		batch = append(batch, Element{Message: m, Err: err})
+		return nil
+	})
+	if len(batch) == 0 {
+		return Message{}, nil, InvalidRequest("Invalid request: empty batch")
+	}
+	return Message{}, batch, nil
+}
+
+// Element is one member of a batch.
+type Element struct {
+	Message Message
+	Err     *Error
+}
+
+// parse reads one message from valid JSON. When it fails, the message still has
+// the ID if it could be read, so that the error can carry it.
+func parse(data []byte) (Message, *Error) {
+	if data[skipSpace(data, 0)] != '{' {
+		return Message{}, InvalidRequest("Invalid request: a message is a JSON object")
+	}
+	var m Message
+	var version, id, method []byte
+	var hasID, hasMethod bool
+	seen := 0
+	err := members(data, func(key, value []byte) error {
+		var bit int
+		switch string(key) {
+		case "jsonrpc":
+			bit, version = 1, value
+		case "id":
+			bit, id, hasID = 2, value, true
+		case "method":
+			bit, method, hasMethod = 4, value, true
+		case "params":
+			bit, m.Params = 8, value
+		case "result":
+			bit, m.Result = 16, value
+		case "error":
+			bit, m.Error = 32, value
+		}
+		if seen&bit != 0 {
+			// Two readers of the message could each see another of the two.
+			return errors.New("Invalid request: duplicate member " + strconv.Quote(string(key)))
+		}
+		seen |= bit
+		return nil
+	})
+	// A bad ID is reported as such only when nothing else is wrong, but a good one is kept for the error.
+	badID := ""
+	if hasID {
+		if isID(id) {
+			m.ID = ID(id)
+		} else {
+			badID = "Invalid request: id must be a string or an integer"
+		}
+	}
+	switch {
+	case err != nil:
+		return m, InvalidRequest(err.Error())
+	case string(version) != `"2.0"`:
+		return m, InvalidRequest(`Invalid request: jsonrpc must be "2.0"`)
+	case badID != "":
+		return m, InvalidRequest(badID)
+	case hasMethod:
+		return m.asRequest(method, hasID)
+	default:
+		return m.asResponse()
+	}
+}
+
+func (m Message) asRequest(method []byte, hasID bool) (Message, *Error) {
+	if len(method) == 0 || method[0] != '"' {
+		return m, InvalidRequest("Invalid request: method must be a string")
+	}
+	m.Method = Unquote(method)
+	if m.Result != nil || m.Error != nil {
+		return m, InvalidRequest("Invalid request: both a request and a response")
+	}
+	if string(m.Params) == "null" {
+		m.Params = nil
+	}
+	if m.Params != nil && m.Params[0] != '{' {
+		return m, InvalidRequest("Invalid request: params must be an object")
+	}
+	m.Kind = Notification
+	if hasID {
+		m.Kind = Request
+	}
+	return m, nil
+}
+
+func (m Message) asResponse() (Message, *Error) {
+	switch {
+	case m.ID == "":
+		return m, InvalidRequest("Invalid request: neither method nor id")
+	case (m.Result == nil) == (m.Error == nil):
+		return m, InvalidRequest("Invalid request: a response has either result or error")
+	case m.Error != nil:
+		var e struct {
+			Code    *int64  `json:"code"`
+			Message *string `json:"message"`
+		}
+		if json.Unmarshal(m.Error, &e) != nil || e.Code == nil || e.Message == nil {
+			return m, InvalidRequest("Invalid request: error needs an integer code and a message")
+		}
+	}
+	m.Kind = Response
+	return m, nil
+}
+
+// isID reports whether raw is a JSON string or an integer written as one. Fractions and
+// exponents are refused: peers disagree on whether 1.0 and 1 are the same ID.
+func isID(raw []byte) bool {
+	if raw[0] == '"' {
+		return len(raw) <= maxID && utf8.Valid(raw)
+	}
+	digits := raw
+	if raw[0] == '-' {
+		digits = raw[1:]
+	}
+	for _, c := range digits {
+		if !isDigit(c) {
+			return false
+		}
+	}
+	return len(digits) > 0 && len(raw) <= maxID
+}
+
+// maxID bounds what is kept and echoed for a request.
+const maxID = 1024

@@ -1,0 +1,131 @@
+package wire
+
+import (
+	"errors"
+	"strconv"
+)
+
+// Keys of _meta in revision 2026-07-28.
+const (
+	MetaProtocolVersion    = "io.modelcontextprotocol/protocolVersion"
+	MetaClientInfo         = "io.modelcontextprotocol/clientInfo"
+	MetaClientCapabilities = "io.modelcontextprotocol/clientCapabilities"
+	MetaLogLevel           = "io.modelcontextprotocol/logLevel"
+	MetaServerInfo         = "io.modelcontextprotocol/serverInfo"
+	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
+)
+
+// Params are the members of a request's params that the endpoint itself acts
+// on, raw. Absent ones are nil.
+type Params struct {
+	Name, URI, Arguments, InputResponses, RequestState, Meta []byte
+}
+
+// ParseParams reads params, which must be an object or absent. A member that occurs
+// twice is refused: a proxy in front and the server behind could act on different ones.
+func ParseParams(raw []byte) (Params, *Error) {
+	var p Params
+	if len(raw) == 0 {
+		return p, nil
+	}
+	err := members(raw, func(key, value []byte) error {
+		var field *[]byte
+		switch string(key) {
+		case "name":
+			field = &p.Name
+		case "uri":
+			field = &p.URI
+		case "arguments":
+			field = &p.Arguments
+		case "inputResponses":
+			field = &p.InputResponses
+		case "requestState":
+			field = &p.RequestState
+		case "_meta":
+			field = &p.Meta
+		default:
+			return nil
+		}
+		return setOnce(field, key, value)
+	})
+	if err != nil {
+		return p, InvalidParams("Invalid params: " + err.Error())
+	}
+	if string(p.Meta) == "null" {
+		p.Meta = nil
+	}
+	if p.Meta != nil && p.Meta[0] != '{' {
+		return p, InvalidParams("Invalid params: _meta must be an object")
+	}
+	return p, nil
+}
+
+func setOnce(field *[]byte, key, value []byte) error {
+	if *field != nil {
+		return errors.New("duplicate member " + strconv.Quote(string(key)))
+	}
+	*field = value
+	return nil
+}
+
+// Meta are the members of _meta that the endpoint itself acts on, raw.
+type Meta struct {
+	ProgressToken, ProtocolVersion, ClientInfo, ClientCapabilities, LogLevel []byte
+}
+
+// ParseMeta reads _meta, which must be an object or absent.
+func ParseMeta(raw []byte) (Meta, *Error) {
+	var m Meta
+	if len(raw) == 0 {
+		return m, nil
+	}
+	err := members(raw, func(key, value []byte) error {
+		var field *[]byte
+		switch string(key) {
+		case "progressToken":
+			field = &m.ProgressToken
+		case MetaProtocolVersion:
+			field = &m.ProtocolVersion
+		case MetaClientInfo:
+			field = &m.ClientInfo
+		case MetaClientCapabilities:
+			field = &m.ClientCapabilities
+		case MetaLogLevel:
+			field = &m.LogLevel
+		default:
+			return nil
+		}
+		return setOnce(field, key, value)
+	})
+	if err != nil {
+		return m, InvalidParams("Invalid params: _meta: " + err.Error())
+	}
+	if m.ProgressToken != nil && !isID(m.ProgressToken) {
+		return m, InvalidParams("Invalid params: progressToken must be a string or an integer")
+	}
+	return m, nil
+}
+
+// logLevels are the levels of RFC 5424 that the specification knows.
+var logLevels = map[string]bool{
+	"debug": true, "info": true, "notice": true, "warning": true,
+	"error": true, "critical": true, "alert": true, "emergency": true,
+}
+
+// CheckModern checks the _meta that every request of 2026-07-28 carries
+// (basic/index, "_meta"), beyond the version itself.
+func (m Meta) CheckModern() *Error {
+	if m.ClientCapabilities == nil {
+		return InvalidParams("Invalid params: missing _meta field " + strconv.Quote(MetaClientCapabilities))
+	}
+	if m.ClientCapabilities[0] != '{' {
+		return InvalidParams("Invalid params: _meta field " + strconv.Quote(MetaClientCapabilities) + " must be an object")
+	}
+	if m.ClientInfo != nil && m.ClientInfo[0] != '{' {
+		return InvalidParams("Invalid params: _meta field " + strconv.Quote(MetaClientInfo) + " must be an object")
+	}
+	if m.LogLevel != nil && (m.LogLevel[0] != '"' || !logLevels[Unquote(m.LogLevel)]) {
+		return InvalidParams("Invalid params: unknown log level in _meta field " + strconv.Quote(MetaLogLevel))
+	}
+	return nil
+}

@@ -1,0 +1,318 @@
+package sluice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file is the way of a message of the session era (2025-03-26 to 2025-11-25) over POST.
+
+func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request, m wire.Message) {
+	if m.Kind == wire.Request && m.Method == "initialize" {
+		h.serveInitialize(w, r, m)
+		return
+	}
+	s := h.findSession(w, r, m.ID)
+	if s == nil {
+		return
+	}
+	defer s.Release()
+	switch m.Kind {
+	case wire.Notification:
+		h.notified(w, r, s, m)
+	case wire.Response:
+		h.answered(s, m)
+		w.WriteHeader(http.StatusAccepted)
+	default:
+		h.serveCall(w, r, s, m)
+	}
+}
+
+// findSession returns the session that a request names, held, or answers why there is none.
+func (h *Handler) findSession(w http.ResponseWriter, r *http.Request, id wire.ID) *session.Session {
+	names := r.Header[wire.HeaderSession]
+	if len(names) != 1 || names[0] == "" || len(names[0]) > 256 {
+		writeError(w, http.StatusBadRequest, id, wire.InvalidRequest("Mcp-Session-Id is missing: initialize first"))
+		return nil
+	}
+	s, err := h.sessions.Find(r.Context(), names[0], h.opts.Principal(r), func() (*engine.Engine, error) {
+		if e := h.engineFor(r); e != nil {
+			return e, nil
+		}
+		return nil, errNoServer
+	})
+	if err != nil {
+		h.writeSessionError(w, id, err)
+		return nil
+	}
+	return s
+}
+
+func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error) {
+	switch {
+	case errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
+		writeError(w, http.StatusNotFound, id, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"})
+	case errors.Is(err, session.ErrTooMany):
+		writeBusy(w, http.StatusServiceUnavailable, id, "Too many sessions", 30*retryAfter)
+	case errors.Is(err, errNoServer):
+		writeError(w, http.StatusBadRequest, id, wire.InvalidRequest(err.Error()))
+	default:
+		h.log.Error("session state is out of reach", "error", err)
+		writeBusy(w, http.StatusServiceUnavailable, id, "Session state is out of reach", 4*retryAfter)
+	}
+}
+
+// serveInitialize opens a session.
+func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire.Message) {
+	if len(r.Header[wire.HeaderSession]) > 0 {
+		if s := h.findSession(w, r, m.ID); s != nil {
+			s.Release()
+			writeError(w, http.StatusBadRequest, m.ID, wire.InvalidRequest("Invalid request: the session is initialized"))
+		}
+		return
+	}
+	if h.draining.Load() {
+		writeBusy(w, http.StatusServiceUnavailable, m.ID, errDraining.Error(), retryAfter)
+		return
+	}
+	params, e := engine.PrepareInitialize(m.Params)
+	if e != nil {
+		writeError(w, http.StatusBadRequest, m.ID, e)
+		return
+	}
+	eng := h.engineFor(r)
+	if eng == nil {
+		h.writeSessionError(w, m.ID, errNoServer)
+		return
+	}
+	s, err := h.sessions.New(eng, h.opts.Principal(r))
+	if err != nil {
+		h.writeSessionError(w, m.ID, err)
+		return
+	}
+	defer s.Release()
+	result, version, err := initialize(r, s, params)
+	if err != nil {
+		h.sessions.Discard(s)
+		writeError(w, http.StatusOK, m.ID, engine.ToError(err))
+		return
+	}
+	if err := s.Establish(r.Context(), version, engine.NegotiatedParams(params, version)); err != nil {
+		h.sessions.Discard(s)
+		h.writeSessionError(w, m.ID, err)
+		return
+	}
+	w.Header().Set(wire.HeaderSession, s.ID)
+	writeJSON(w, http.StatusOK, wire.AppendResult(nil, m.ID, result))
+}
+
+func initialize(r *http.Request, s *session.Session, params json.RawMessage) (result json.RawMessage, version string, err error) {
+	server, err := s.Server()
+	if err != nil {
+		return nil, "", err
+	}
+	result, err = server.Relay(s.Context(), &engine.Call{Method: "initialize", Params: params, Extra: extraOf(r)})
+	if err != nil {
+		return nil, "", err
+	}
+	return result, wire.Unquote(wire.Member(result, "protocolVersion")), nil
+}
+
+func extraOf(r *http.Request) *mcp.RequestExtra {
+	return &mcp.RequestExtra{TokenInfo: auth.TokenInfoFromContext(r.Context()), Header: r.Header}
+}
+
+// notified takes a notification of the client.
+func (h *Handler) notified(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
+	if err := h.notify(r, s, m); err != nil {
+		var e *wire.Error
+		if errors.As(err, &e) {
+			writeError(w, http.StatusBadRequest, "", e)
+			return
+		}
+		h.writeSessionError(w, "", err)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (h *Handler) notify(r *http.Request, s *session.Session, m wire.Message) error {
+	switch m.Method {
+	case "notifications/cancelled":
+		id := wire.ID(wire.Member(m.Params, "requestId"))
+		if id != "" {
+			h.cancelRun(s, id)
+		}
+		return nil // what is unknown, done or malformed is ignored (Cancellation, "Error Handling")
+	case "notifications/initialized":
+		if err := s.SetInitialized(r.Context()); err != nil {
+			return err
+		}
+	case "notifications/progress":
+		if m.Params == nil {
+			return wire.InvalidParams("Invalid params: notifications/progress needs params")
+		}
+	case "notifications/roots/list_changed":
+	default:
+		return nil // a notification that is not known is none of our business
+	}
+	server, err := s.Server()
+	if err != nil {
+		return err
+	}
+	return server.Notify(m.Method, m.Params, extraOf(r))
+}
+
+// serveCall runs a request of a session.
+func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
+	st := run.NewStream("", 1)
+	c, status, e := h.startCall(r, s, m, st)
+	if e != nil {
+		writeRefused(w, status, m.ID, e)
+		return
+	}
+	rd := st.Attach(-1)
+	go h.runLegacy(c)
+	respond(w, r, st, rd, h.sessionView(s, st, rd, false))
+}
+
+// writeRefused answers a request that was not begun.
+func writeRefused(w http.ResponseWriter, status int, id wire.ID, e *wire.Error) {
+	if e.Code == wire.CodeBusy {
+		writeBusy(w, status, id, e.Message, 4*retryAfter)
+		return
+	}
+	writeError(w, status, id, e)
+}
+
+// legacyCall is a request of a session on its way to the server.
+type legacyCall struct {
+	run       *run.Run
+	session   *session.Session
+	params    json.RawMessage
+	extra     *mcp.RequestExtra
+	token     []byte
+	principal string
+}
+
+// startCall checks a request and begins its run.
+func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (*legacyCall, int, *wire.Error) {
+	if h.draining.Load() {
+		return nil, http.StatusServiceUnavailable, &wire.Error{Code: wire.CodeBusy, Message: errDraining.Error()}
+	}
+	params, e := wire.ParseParams(m.Params)
+	if e != nil {
+		return nil, http.StatusOK, e
+	}
+	meta, e := wire.ParseMeta(params.Meta)
+	if e != nil {
+		return nil, http.StatusOK, e
+	}
+	principal := h.opts.Principal(r)
+	if e := h.limits.admit(principal); e != nil {
+		return nil, busyStatus(e), e
+	}
+	c := &legacyCall{
+		run:     run.Start(s.Context(), s, m.ID, m.Method, st),
+		session: s, params: m.Params, token: meta.ProgressToken, principal: principal,
+	}
+	c.extra = extraOf(r)
+	c.extra.CloseSSEStream = func(args mcp.CloseSSEStreamArgs) { st.Release(args.RetryAfter) }
+	if err := s.Begin(c.run); err != nil {
+		h.limits.leave(principal)
+		if errors.As(err, &e) {
+			return nil, http.StatusBadRequest, e
+		}
+		return nil, http.StatusNotFound, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"}
+	}
+	return c, 0, nil
+}
+
+// runLegacy executes a call and answers its run.
+func (h *Handler) runLegacy(c *legacyCall) {
+	result, err := h.callLegacy(c)
+	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
+	if err != nil {
+		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
+	} else {
+		c.run.Answer(wire.AppendResult(nil, c.run.ID, result), http.StatusOK)
+	}
+	h.limits.leave(c.principal)
+}
+
+func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
+	ctx, s := c.run.Context(), c.session
+	call := &engine.Call{Method: c.run.Method, Params: c.params, Token: c.token, Extra: c.extra}
+	switch {
+	case c.run.Method == "server/discover" || c.run.Method == "subscriptions/listen":
+		return nil, methodNotFound(c.run.Method)
+	case engine.Direct(c.run.Method):
+		server, err := s.Server()
+		if err != nil {
+			return nil, err
+		}
+		res, err := server.Do(ctx, call)
+		if err != nil {
+			return nil, err
+		}
+		return engine.Marshal(res)
+	case c.run.Method == "logging/setLevel" || c.run.Method == "resources/subscribe" || c.run.Method == "resources/unsubscribe":
+		return changeSession(ctx, s, call)
+	default:
+		server, err := s.Ephemeral(engine.Detached(ctx, call))
+		if err != nil {
+			return nil, err
+		}
+		defer server.Close()
+		return server.Relay(ctx, call)
+	}
+}
+
+// changeSession makes a call that changes the SDK's session, and notes the change in the record.
+func changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
+	server, err := s.Server()
+	if err != nil {
+		return nil, err
+	}
+	result, err := server.Relay(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	switch call.Method {
+	case "logging/setLevel":
+		err = s.SetLogLevel(ctx, wire.Unquote(wire.Member(call.Params, "level")))
+	default:
+		err = s.SetSubscribed(ctx, wire.Unquote(wire.Member(call.Params, "uri")), call.Method == "resources/subscribe")
+	}
+	return result, err
+}
+
+// sessionView shows a call's stream. When it becomes one, its events go through the log, for the client to come back to.
+func (h *Handler) sessionView(s *session.Session, st *run.Stream, rd *run.Reader, batch bool) view {
+	return view{
+		begin: func() error { return s.KeepStream(st) },
+		ids:   true,
+		batch: batch,
+		gone: func() {
+			rd.Detach()
+			st.Abandon() // a stream that has become durable goes on
+		},
+		keepAlive: h.opts.KeepAlive,
+	}
+}
+
+// answered hands a client's response to whoever waits for it. An answer that
+// nobody waits for, late or of another session, is ignored.
+func (h *Handler) answered(s *session.Session, m wire.Message) { s.Answer(m) }
+
+func (h *Handler) cancelRun(s *session.Session, id wire.ID) { s.Cancel(id) }

@@ -1,0 +1,211 @@
+package sluice
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file is the way of a call of revision 2026-07-28. Such a call is complete in itself: no session,
+// no store; its response is its whole life, and closing it cancels the call.
+
+// removed are methods of the session era that the stateless era does not have.
+var removed = map[string]bool{
+	"initialize": true, "ping": true, "logging/setLevel": true,
+	"resources/subscribe": true, "resources/unsubscribe": true,
+}
+
+// modernCall is a checked request on its way to the server.
+type modernCall struct {
+	message   wire.Message
+	params    wire.Params
+	meta      wire.Meta
+	state     *mcp.ServerSessionState
+	engine    *engine.Engine
+	principal string
+	header    http.Header
+	extra     *mcp.RequestExtra
+}
+
+func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Message) {
+	switch m.Kind {
+	case wire.Notification: // the revision has none over HTTP; an unknown one is no error
+		w.WriteHeader(http.StatusAccepted)
+		return
+	case wire.Response:
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: clients send no responses in this revision"))
+		return
+	}
+	if h.draining.Load() {
+		writeBusy(w, http.StatusServiceUnavailable, m.ID, errDraining.Error(), retryAfter)
+		return
+	}
+	c, e := h.checkModern(r, m)
+	if e != nil {
+		writeError(w, wire.ModernStatus(e.Code), m.ID, e)
+		return
+	}
+	if e := h.limits.admit(c.principal); e != nil {
+		writeRefused(w, busyStatus(e), m.ID, e)
+		return
+	}
+
+	st := run.NewStream("", 1)
+	rn := run.Start(h.ctx, c, m.ID, m.Method, st)
+	rd := st.Attach(-1)
+	if m.Method == "subscriptions/listen" {
+		go h.runListen(rn, c)
+	} else {
+		go h.runModern(rn, c)
+	}
+	respond(w, r, st, rd, view{
+		begin:     func() error { return nil },
+		gone:      rn.Cancel,
+		keepAlive: h.opts.KeepAlive,
+	})
+}
+
+// checkModern applies the rules that need nothing but the request.
+func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wire.Error) {
+	c := &modernCall{message: m, principal: h.opts.Principal(r), header: r.Header}
+	var e *wire.Error
+	if c.params, e = wire.ParseParams(m.Params); e != nil {
+		return nil, e
+	}
+	if c.meta, e = wire.ParseMeta(c.params.Meta); e != nil {
+		return nil, e
+	}
+	header := wire.Header(r.Header)
+	if e = wire.CheckVersion(header, c.meta); e != nil {
+		return nil, e
+	}
+	if e = wire.CheckStandard(header, m.Method, c.params); e != nil {
+		return nil, e
+	}
+	if e = c.meta.CheckModern(); e != nil {
+		return nil, e
+	}
+	if removed[m.Method] {
+		return nil, methodNotFound(m.Method)
+	}
+	var err error
+	if c.state, err = engine.RequestState(c.meta); err != nil {
+		return nil, wire.InvalidParams("Invalid params: " + err.Error())
+	}
+	if c.engine = h.engineFor(r); c.engine == nil {
+		return nil, wire.InvalidRequest(errNoServer.Error())
+	}
+	if versions := c.engine.Describe().Revisions; !slices.Contains(versions, wire.Rev2026) {
+		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
+	}
+	c.extra = &mcp.RequestExtra{TokenInfo: auth.TokenInfoFromContext(r.Context()), Header: r.Header}
+	return c, nil
+}
+
+func methodNotFound(method string) *wire.Error {
+	return &wire.Error{Code: wire.CodeMethodNotFound, Message: "Method not found: " + method}
+}
+
+// runModern executes a call and answers its run.
+func (h *Handler) runModern(rn *run.Run, c *modernCall) {
+	defer h.limits.leave(c.principal)
+	result, err := h.callModern(rn, c)
+	if err != nil {
+		e := engine.ToError(err)
+		rn.Answer(wire.AppendError(nil, rn.ID, e), wire.ModernStatus(e.Code))
+		return
+	}
+	rn.Answer(wire.AppendResult(nil, rn.ID, result), http.StatusOK)
+}
+
+func (h *Handler) callModern(rn *run.Run, c *modernCall) ([]byte, error) {
+	ctx := rn.Context()
+	call := &engine.Call{Method: rn.Method, Params: c.message.Params, Token: c.meta.ProgressToken, Extra: c.extra}
+	if !engine.Direct(rn.Method) {
+		return h.relayModern(ctx, rn, c, call)
+	}
+	// A session of its own for each call: nothing of one client can reach another's handler.
+	server, err := c.engine.Connect(ctx, "", c.state, &requestOutlet{run: rn})
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	if rn.Method == "tools/call" {
+		tool := server.Tool(ctx, wire.Unquote(c.params.Name), c.extra)
+		if e := wire.CheckParams(wire.Header(c.header), tool.Headers, c.params.Arguments); e != nil {
+			return nil, e
+		}
+	}
+	if err := h.openState(c, call); err != nil {
+		return nil, err
+	}
+	res, err := server.Do(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	return h.finish(c, res)
+}
+
+// relayModern takes the way through the SDK's connection, for methods that a server has added.
+func (h *Handler) relayModern(ctx context.Context, rn *run.Run, c *modernCall, call *engine.Call) ([]byte, error) {
+	server, err := c.engine.Connect(engine.Detached(ctx, call), "", c.state, &requestOutlet{run: rn})
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+	return server.Relay(ctx, call)
+}
+
+// finish checks a result, completes it as the revision asks, and returns it as JSON.
+func (h *Handler) finish(c *modernCall, res mcp.Result) ([]byte, error) {
+	res, needsInput, err := h.sealState(c, res)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := engine.Marshal(res)
+	if err != nil {
+		return nil, err
+	}
+	resultType := `"complete"`
+	if needsInput {
+		resultType = `"input_required"`
+		// An interim result is not cacheable, and it has no content, which the SDK writes as null.
+		raw = wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages")
+	} else if cacheable[c.message.Method] && c.principal != "" {
+		// What an authorized client sees may depend on who it is.
+		raw = wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))
+	}
+	return wire.Complete(raw, resultType, c.engine.Describe().ServerInfo), nil
+}
+
+// cacheable are the methods whose complete results carry caching hints (Caching, "Cacheable Results").
+var cacheable = map[string]bool{
+	"server/discover": true, "tools/list": true, "prompts/list": true,
+	"resources/list": true, "resources/templates/list": true, "resources/read": true,
+}
+
+// requestOutlet takes what a handler says during one call of the stateless era.
+type requestOutlet struct {
+	run *run.Run
+}
+
+var errNoRequests = errors.New("revision 2026-07-28 has no requests to clients; return input requests instead")
+
+// Say implements [engine.Outlet].
+func (o *requestOutlet) Say(ctx context.Context, m engine.Outgoing) error {
+	if m.Reply != nil {
+		return errNoRequests
+	}
+	if m.Method == "notifications/cancelled" { // of a request that could not be sent
+		return nil
+	}
+	return o.run.Send(ctx, wire.AppendCall(nil, "", m.Method, m.Params))
+}

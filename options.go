@@ -1,0 +1,99 @@
+package sluice
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// Options configures a [Handler]. The zero value is ready for use.
+type Options struct {
+	// Logger receives one line per notable event. Nil discards.
+	Logger *slog.Logger
+
+	// Store holds what replicas share: sessions, streams and who runs what. Nil keeps it in
+	// this process. The handler does not close a store that it was given.
+	Store store.Store
+
+	// AllowedOrigins lists the browser origins, such as "https://app.example.com", that may call
+	// the endpoint. A page of the endpoint's own origin always may; requests without
+	// an Origin do not come from a browser.
+	AllowedOrigins []string
+
+	// AllowedHosts lists further values of the Host header that a request may have that arrives at a loopback
+	// address, where otherwise only loopback names are accepted (DNS rebinding). A server
+	// behind a proxy on the same machine needs its public name here.
+	AllowedHosts []string
+
+	// Principal tells on whose behalf a request comes; sessions, streams, state and limits are
+	// bound to it. Nil takes the user of the SDK's bearer token middleware, or its
+	// token if it names no user; a request without a token has the principal "".
+	Principal func(*http.Request) string
+
+	// StateKeys seal the requestState of multi round-trip requests. The first seals, all of
+	// them open, so that keys can be rotated; each has 32 bytes. All replicas
+	// need the same. Nil makes one, which ends with the process.
+	StateKeys [][]byte
+	// StateTTL is how long a sealed requestState can be used. Zero means 10 minutes.
+	StateTTL time.Duration
+
+	// SessionTimeout ends a session that has been idle this long. Zero means 30 minutes.
+	SessionTimeout time.Duration
+	// ReplyTimeout bounds how long a handler waits for the client's answer to a request, such as an
+	// elicitation. Zero means 5 minutes.
+	ReplyTimeout time.Duration
+	// KeepAlive is the time between comments on a quiet stream. Zero means 10 seconds.
+	KeepAlive time.Duration
+
+	// MaxBody bounds a request's body, in bytes. Zero means 4 MiB.
+	MaxBody int64
+	// MaxSessions bounds the sessions opened at this replica, MaxSessionsPerPrincipal
+	// those of one principal other than "". Zero means 250 000 and 1 000.
+	MaxSessions, MaxSessionsPerPrincipal int
+	// MaxCalls bounds the calls in flight at this replica, MaxCallsPerPrincipal those of
+	// one principal other than "". Zero means 10 000 and 1 000.
+	MaxCalls, MaxCallsPerPrincipal int
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Principal == nil {
+		o.Principal = tokenPrincipal
+	}
+	def(&o.StateTTL, 10*time.Minute)
+	def(&o.SessionTimeout, 30*time.Minute)
+	def(&o.ReplyTimeout, 5*time.Minute)
+	def(&o.KeepAlive, 10*time.Second)
+	def(&o.MaxBody, 4<<20)
+	def(&o.MaxSessions, 250_000)
+	def(&o.MaxSessionsPerPrincipal, 1_000)
+	def(&o.MaxCalls, 10_000)
+	def(&o.MaxCallsPerPrincipal, 1_000)
+}
+
+func def[T ~int | ~int64](v *T, value T) {
+	if *v == 0 {
+		*v = value
+	}
+}
+
+// tokenPrincipal is the default of [Options.Principal]. A verifier that names no user leaves the token
+// itself to bind to: it changes when it is refreshed, and the client then initializes
+// anew, which is better than a session that anybody can take.
+func tokenPrincipal(r *http.Request) string {
+	info := auth.TokenInfoFromContext(r.Context())
+	switch {
+	case info == nil:
+		return ""
+	case info.UserID != "":
+		return "user:" + info.UserID
+	default:
+		return "token:" + digest(r.Header.Get("Authorization"))
+	}
+}

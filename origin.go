@@ -1,0 +1,91 @@
+package sluice
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// admit lets a request pass that may come from where it says it comes, and answers the others
+// (Streamable HTTP, "Security Warning"). It sees every method of every transport.
+func (h *Handler) admit(w http.ResponseWriter, r *http.Request) bool {
+	if !h.hostAllowed(r) {
+		writeError(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Host is not served here"))
+		return false
+	}
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return true
+	}
+	w.Header().Add("Vary", "Origin")
+	if len(origins) > 1 || !h.originAllowed(r, origins[0]) {
+		writeError(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Origin may not call the server"))
+		return false
+	}
+	head := w.Header()
+	head.Set("Access-Control-Allow-Origin", origins[0])
+	head.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After")
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		head.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
+		head.Set("Access-Control-Allow-Headers", preflightHeaders(r))
+		head.Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+		return false
+	}
+	return true
+}
+
+// preflightHeaders allows what the protocol uses. Mcp-Param-* names depend on the tool, so those that are asked for are echoed.
+func preflightHeaders(r *http.Request) string {
+	allowed := "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id"
+	for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
+		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); strings.HasPrefix(name, wire.HeaderParamPrefix) {
+			allowed += ", " + name
+		}
+	}
+	return allowed
+}
+
+// hostAllowed keeps pages whose name was made to point at this machine from talking to a local server.
+func (h *Handler) hostAllowed(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok || !loopbackAddr(local.String()) {
+		return true
+	}
+	return loopbackHost(r.Host) || slices.Contains(h.opts.AllowedHosts, r.Host)
+}
+
+func (h *Handler) originAllowed(r *http.Request, origin string) bool {
+	if slices.Contains(h.opts.AllowedOrigins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" { // "null" too: sandboxed pages and files
+		return false
+	}
+	// The same origin, or a page of this machine (a local inspector) calling a server of this machine.
+	return strings.EqualFold(u.Host, r.Host) || loopbackHost(u.Host) && loopbackHost(r.Host)
+}
+
+// loopbackHost reports whether a host, with or without port, names this machine.
+func loopbackHost(host string) bool {
+	name := host
+	if n, _, err := net.SplitHostPort(host); err == nil {
+		name = n
+	}
+	if strings.EqualFold(name, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(name, "[]"))
+	return err == nil && addr.IsLoopback()
+}
+
+func loopbackAddr(address string) bool {
+	ap, err := netip.ParseAddrPort(address)
+	return err == nil && ap.Addr().Unmap().IsLoopback()
+}

@@ -1,0 +1,239 @@
+package sluice
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// writeError answers with a JSON-RPC error. An empty id means that none could be read.
+func writeError(w http.ResponseWriter, status int, id wire.ID, e *wire.Error) {
+	writeJSON(w, status, wire.AppendError(nil, id, e))
+}
+
+// writeBusy answers that a limit was reached or that the server is leaving; the client is told when to come back.
+func writeBusy(w http.ResponseWriter, status int, id wire.ID, why string, after time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(max(1, after.Seconds()))))
+	writeError(w, status, id, &wire.Error{Code: wire.CodeBusy, Message: why})
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	head := w.Header()
+	head.Set("Content-Type", "application/json")
+	head.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone cannot be told so
+}
+
+const (
+	// patience is how long a call may be silent before its response becomes a stream.
+	patience = 250 * time.Millisecond
+	// stall bounds one write to a client that does not read.
+	stall = 20 * time.Second
+	// retryAfter is what a client is told to wait before it comes back to a stream that the server let go.
+	retryAfter = 250 * time.Millisecond
+)
+
+// view is how one HTTP response shows a stream.
+type view struct {
+	// begin is called before the first byte of a stream; what it does must come before the client can see an event.
+	begin func() error
+	// ids tells that events have IDs to come back with.
+	ids bool
+	// gone is called when the client has left before the end.
+	gone func()
+	// batch tells that responses come in an array, also a single one.
+	batch     bool
+	keepAlive time.Duration
+}
+
+// writeWhole answers with the responses of a call, or of a batch, in one body.
+func (v view) writeWhole(w http.ResponseWriter, responses []run.Event) {
+	if !v.batch {
+		writeJSON(w, responses[0].Status, responses[0].Data)
+		return
+	}
+	body := []byte{'['}
+	for i, e := range responses {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, e.Data...)
+	}
+	writeJSON(w, http.StatusOK, append(body, ']'))
+}
+
+// respond shows a run's stream in the cheapest shape: one JSON body if there is only a
+// response and it comes soon, else server-sent events.
+func respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		responses, whole, speaks := rd.Whole()
+		if whole && len(responses) > 0 {
+			v.writeWhole(w, responses)
+			return
+		}
+		if whole { // cancelled: there is nothing to say, and the stream says so by ending
+			show(w, r, st, rd, v)
+			return
+		}
+		if speaks {
+			break
+		}
+		select {
+		case <-rd.Wake():
+			continue
+		case <-timer.C:
+		case d := <-rd.Released():
+			st.Release(d) // for show to see, after it has told the client an ID
+		case <-r.Context().Done():
+			v.gone()
+			return
+		}
+		break
+	}
+	if err := v.begin(); err != nil {
+		v.gone()
+		writeError(w, http.StatusServiceUnavailable, "", wire.Internal("The stream could not be opened"))
+		return
+	}
+	show(w, r, st, rd, v)
+}
+
+// show writes a stream as server-sent events until it ends, is let go, or the client leaves.
+func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-cache, no-transform")
+	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
+	w.WriteHeader(http.StatusOK)
+	out.flush()
+
+	quiet := time.NewTicker(v.keepAlive)
+	defer quiet.Stop()
+	var release *time.Duration
+	shown := false
+	for {
+		events, ended, err := rd.Next()
+		for _, e := range events {
+			out.event(st.ID, e, v.ids)
+			shown = true
+		}
+		if release != nil && !ended && (shown || err != nil) {
+			if *release > 0 {
+				out.buf = wire.AppendRetry(out.buf, *release)
+			}
+			out.flush()
+			return
+		}
+		if len(events) > 0 {
+			out.flush()
+			quiet.Reset(v.keepAlive)
+		}
+		if ended || err != nil {
+			return
+		}
+		if out.err != nil {
+			v.gone()
+			return
+		}
+		select {
+		case <-rd.Wake():
+		case <-quiet.C:
+			out.buf = append(out.buf, wire.KeepAlive...)
+			out.flush()
+		case <-rd.Taken():
+			return
+		case d := <-rd.Released():
+			release = &d
+			shown = shown || !v.ids
+		case <-r.Context().Done():
+			v.gone()
+			return
+		}
+	}
+}
+
+// eventWriter gathers events and writes them in one go.
+type eventWriter struct {
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	buf []byte
+	err error
+}
+
+func (o *eventWriter) event(stream string, e run.Event, ids bool) {
+	id := ""
+	if ids {
+		id = wire.EventID(stream, e.Index)
+	}
+	switch e.Kind {
+	case run.Message, run.Response, run.Last:
+		o.buf = wire.AppendEvent(o.buf, "message", id, e.Data)
+	case run.Prime:
+		o.buf = wire.AppendEvent(o.buf, "", id, nil)
+	}
+}
+
+// flush sends what was gathered. A client that does not take it in time is given up: a
+// connection that stalls must not hold more than itself.
+func (o *eventWriter) flush() {
+	if o.err != nil {
+		return
+	}
+	_ = o.rc.SetWriteDeadline(time.Now().Add(stall)) // not every writer has deadlines
+	if len(o.buf) > 0 {
+		_, o.err = o.w.Write(o.buf)
+		o.buf = o.buf[:0]
+	}
+	if o.err == nil {
+		o.err = o.rc.Flush()
+	}
+	_ = o.rc.SetWriteDeadline(time.Time{})
+}
+
+func isJSON(h http.Header) bool {
+	values := h["Content-Type"]
+	if len(values) != 1 {
+		return false
+	}
+	media, _, _ := strings.Cut(values[0], ";")
+	return strings.EqualFold(strings.TrimSpace(media), "application/json")
+}
+
+// acceptsBoth reports whether the client takes either shape of an answer, as every revision requires of it.
+func acceptsBoth(h http.Header) bool {
+	json, stream := accepts(h)
+	return json && stream
+}
+
+func accepts(h http.Header) (json, stream bool) {
+	for _, line := range h["Accept"] {
+		for item := range strings.SplitSeq(line, ",") {
+			media, _, _ := strings.Cut(item, ";")
+			switch strings.ToLower(strings.TrimSpace(media)) {
+			case "application/json", "application/*":
+				json = true
+			case "text/event-stream", "text/*":
+				stream = true
+			case "*/*":
+				return true, true
+			}
+		}
+	}
+	return json, stream
+}
+
+// digest shortens a value to something that can be compared but not used.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}

@@ -1,0 +1,320 @@
+package spec_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+var security = []statement{
+	{ID: "S-01", Revisions: "24 03 06 11", Level: "MUST NOT", Text: "A session stands for authentication", Test: testS01},
+	{ID: "S-02", Revisions: "24 03 06 11", Level: "SHOULD", Text: "A session is bound to its user on every method, and when resuming", Test: testS02},
+	{ID: "S-03", Revisions: "24 03 06 11", Level: "MUST", Text: "Session and event IDs are not predictable", Test: testS03},
+	{ID: "S-04", Revisions: "all", Level: "MUST", Text: "An answer counts only from the session that was asked", Test: testS04},
+	{ID: "S-05", Revisions: "all", Level: "(robust)", Text: "Size, depth, repeated keys and slow bodies are bounded", Test: testS05},
+	{ID: "S-06", Revisions: "all", Level: "(robust)", Text: "A reader that stalls costs nobody else", Test: testS06},
+	{ID: "S-07", Revisions: "all", Level: "(robust)", Text: "What clients abandon is reclaimed", Test: testS07},
+	{ID: "S-08", Revisions: "all", Level: "MUST", Text: "Calls are limited per principal", Test: testS08},
+}
+
+func testS01(t *testing.T) {
+	e := serve(t, authenticated)
+	for _, v := range legacy {
+		s := e.open(t, v, as("alice"))
+		s.send(t, call(1, "echo", obj{"text": "x"}), without("Authorization")).has(t, 401)
+		s.get(t, "", without("Authorization")).has(t, 401)
+		s.delete(t, without("Authorization")).has(t, 401)
+	}
+}
+
+func testS02(t *testing.T) {
+	eachVersion(t, legacy, func(t *testing.T, v string) {
+		e := serve(t, authenticated)
+		// refused demands that the session is closed to the stranger and open to its owner.
+		refused := func(t *testing.T, s *session, stranger edit) {
+			t.Helper()
+			last := s.broken(t, int(s.next()), fmt.Sprint("cut-", s.next(), s.id), 1)
+			s.send(t, request(1, "ping", nil), stranger).has(t, 403, 404)
+			s.send(t, notification("notifications/initialized", nil), stranger).has(t, 403, 404)
+			s.get(t, "", stranger).has(t, 403, 404)
+			s.get(t, last, stranger).has(t, 403, 404)
+			s.delete(t, stranger).has(t, 403, 404)
+			if rest := s.listen(t, last).rest(t); len(rest) != 2 {
+				t.Errorf("the owner resumes %v, want progress and the response", rest)
+			}
+			s.send(t, request(2, "ping", nil)).result(t)
+		}
+		alice := e.open(t, v, as("alice"))
+		t.Run("other user", func(t *testing.T) { refused(t, alice, as("bob")) })
+		t.Run("nobody", func(t *testing.T) { refused(t, alice, as("anonymous-1")) })
+		t.Run("tokens without a user", func(t *testing.T) { refused(t, e.open(t, v, as("anonymous-1")), as("anonymous-2")) })
+		t.Run("user of an anonymous session", func(t *testing.T) { refused(t, e.open(t, v, as("anonymous-1")), as("alice")) })
+		t.Run("event ID in another session", func(t *testing.T) {
+			last := alice.broken(t, 77, "other-session", 1)
+			for _, other := range []*session{e.open(t, v, as("bob")), e.open(t, v, as("alice"))} {
+				other.get(t, last).has(t, 400, 404)
+			}
+		})
+		t.Run("cancelling", func(t *testing.T) {
+			x := alice.start(t, call(78, "slow", obj{"key": "mine"}))
+			e.await(t, "mine", "running")
+			alice.send(t, cancelled(78), as("bob")).has(t, 403, 404)
+			e.stays(t, "mine", "running", "a stranger must not cancel")
+			e.release("mine")
+			x.reply(t).result(t)
+		})
+	})
+}
+
+func testS03(t *testing.T) {
+	testTL20(t)
+	// Event IDs: the part that names the stream must not be counted up.
+	s := serve(t).open(t, v11)
+	var streams []string
+	for i := range 20 {
+		r := s.send(t, tokened(call(i, "steps", obj{"n": 1}), i))
+		r.messages(t)
+		if r.stream == nil || len(r.stream.ids()) == 0 {
+			t.Fatal("no event IDs")
+		}
+		id := r.stream.ids()[0]
+		streams = append(streams, id[:strings.LastIndexByte(id, '-')])
+	}
+	for i := 1; i < len(streams); i++ {
+		same := 0
+		for same < min(len(streams[i]), len(streams[i-1])) && streams[i][same] == streams[i-1][same] {
+			same++
+		}
+		if len(streams[i])-same < 10 {
+			t.Errorf("stream %q follows %q: they differ in %d characters only", streams[i], streams[i-1], len(streams[i])-same)
+		}
+	}
+}
+
+func testS04(t *testing.T) {
+	e := serve(t, authenticated)
+	eachVersion(t, legacy, func(t *testing.T, v string) {
+		alice, twin, bob := e.open(t, v, as("alice")), e.open(t, v, as("alice")), e.open(t, v, as("bob"))
+		key := "k-" + v
+		stream := alice.send(t, call(1, "elicit", obj{"key": key})).events(t)
+		ask, _ := stream.message(t)
+		// The same question is open elsewhere, so that IDs have a chance to collide.
+		elsewhere := bob.send(t, call(1, "elicit", obj{"key": "bob-" + v})).events(t)
+		asked, _ := elsewhere.message(t)
+		for _, s := range []*session{twin, bob} {
+			s.answer(t, ask, obj{"action": "accept", "content": obj{"name": "Mallory"}}).has(t, 202, 400)
+		}
+		if string(ask.ID) != string(asked.ID) {
+			elsewhere.quiet(t, "the answer is to another question")
+		}
+		e.stays(t, key, "asking", "answers of other sessions are ignored")
+		alice.answer(t, ask, ann["name"].(obj)).accepted(t)
+		if m, _ := stream.message(t); content(t, m.object(t)) != "accept Ann" {
+			t.Errorf("got %v", m)
+		}
+		alice.answer(t, ask, obj{"action": "decline"}).has(t, 202, 400) // twice
+		if len(elsewhere.events) == 0 {
+			bob.answer(t, asked, obj{"action": "decline"}).accepted(t)
+			elsewhere.rest(t)
+		}
+	})
+}
+
+func testS05(t *testing.T) {
+	e := serve(t)
+	s := e.open(t, v11)
+	alive := func(t *testing.T) {
+		t.Helper()
+		if got := s.run(t, "echo", obj{"text": "alive"}); got != "alive" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	ping := func(params string) string { return `{"jsonrpc":"2.0","id":1,"method":"ping","params":` + params + `}` }
+	t.Run("size", func(t *testing.T) {
+		s.send(t, ping(`{"x":"`+strings.Repeat("x", 5<<20)+`"}`)).fails(t, 413, -32600)
+		alive(t)
+	})
+	t.Run("size unannounced", func(t *testing.T) {
+		req := s.post(t, nil)
+		req.Body = io.NopCloser(strings.NewReader(ping(`{"x":"` + strings.Repeat("x", 5<<20) + `"}`)))
+		req.ContentLength = -1
+		s.do(t, req).has(t, 413)
+		alive(t)
+	})
+	t.Run("below the bound", func(t *testing.T) {
+		if got := s.run(t, "echo", obj{"text": strings.Repeat("x", 3<<20)}); len(got) != 3<<20 {
+			t.Errorf("%d bytes came back", len(got))
+		}
+	})
+	t.Run("depth", func(t *testing.T) {
+		for _, open := range []string{`[`, `{"a":`} {
+			r := s.send(t, ping(`{"x":`+strings.Repeat(open, 200_000))).has(t, 400)
+			if r.response(t).Error == nil {
+				t.Error("deep nesting was taken")
+			}
+			r = s.send(t, ping(`{"x":`+strings.Repeat("[", 200_000)+strings.Repeat("]", 200_000)+`}`)).has(t, 400)
+			if r.response(t).Error == nil {
+				t.Error("deep nesting was taken")
+			}
+		}
+		alive(t)
+	})
+	t.Run("repeated keys", func(t *testing.T) {
+		for _, body := range []string{
+			`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}`,
+			`{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}`,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo"},"params":{"name":"panic"}}`,
+		} {
+			s.send(t, body).has(t, 400).response(t)
+		}
+		m := stateless(call(1, "echo", obj{"text": "x"}), everything)
+		body := string(mustJSON(t, m))
+		twice := strings.Replace(body, `"name":"echo"`, `"name":"panic","name":"echo"`, 1)
+		e.do(t, e.post(t, twice, mirror(m)...)).has(t, 400).response(t)
+		// Letters of another case are another key, not a second spelling.
+		e.do(t, e.post(t, strings.Replace(body, `"method"`, `"Method"`, 1), mirror(m)...)).has(t, 400)
+		alive(t)
+	})
+	t.Run("panic", func(t *testing.T) {
+		m := s.send(t, call(2, "panic", obj{})).response(t)
+		if m.Error == nil && !isError(m.object(t)) {
+			t.Errorf("a panic was answered %v", m)
+		}
+		alive(t)
+	})
+	t.Run("slow body", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := serve(t, virtual)
+			l := e.dial(t)
+			_, _ = io.WriteString(l.conn, "POST /mcp HTTP/1.1\r\nHost: "+e.addr+"\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: 1000\r\n\r\n{")
+			_ = l.conn.SetReadDeadline(time.Now().Add(time.Hour))
+			if _, err := http.ReadResponse(l.br, nil); isTimeout(err) {
+				t.Error("a body that does not come is awaited for an hour")
+			}
+		})
+	})
+}
+
+func testS06(t *testing.T) {
+	e := serve(t)
+	const updates, size = 40, 200 << 10
+	pad := strings.Repeat("x", size)
+	// stalled subscribes and never reads; the kernel's buffers take a part of it.
+	stalled := e.dial(t)
+	filter := obj{"notifications": obj{"resourceSubscriptions": []string{"test://item/01"}}}
+	stalled.begin(t, e.modern(t, request(1, "subscriptions/listen", filter)))
+	s := e.open(t, v11)
+	stalledGet := s.begin(t, s.request(t, http.MethodGet, "/mcp", nil, s.own(nil)...))
+	s.send(t, request(2, "resources/subscribe", obj{"uri": "test://item/01"})).result(t)
+	reader := e.subscribe(t, 3, obj{"resourceSubscriptions": []string{"test://item/01"}})
+	eventually(t, "the stalled subscriptions are open", func() bool { return stalledGet.br != nil })
+
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range updates {
+			_ = e.srv.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{
+				Meta: mcp.Meta{"pad": pad}, URI: "test://item/01",
+			})
+		}
+	})
+	start := time.Now()
+	for range updates {
+		reader.message(t)
+	}
+	e.send26(t, call(4, "echo", obj{"text": "x"})).result(t)
+	s.send(t, request(5, "ping", nil)).result(t)
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("the others waited %v for a reader that stalls", d)
+	}
+	stalled.cut()
+	stalledGet.cut()
+	wg.Wait()
+}
+
+// settled waits until no more goroutines run than before, give or take a few.
+func settled(t *testing.T, before int) {
+	t.Helper()
+	eventually(t, "the goroutines of abandoned work are gone", func() bool { return runtime.NumGoroutine() <= before+10 })
+}
+
+func testS07(t *testing.T) {
+	// Virtual time: a bubble ends only when every goroutine in it has ended.
+	t.Run("listens", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := serve(t, virtual)
+			before := runtime.NumGoroutine()
+			for i := range 100 {
+				e.subscribe(t, i, obj{"toolsListChanged": true}).conn.Close()
+			}
+			synctest.Wait()
+			settled(t, before)
+		})
+	})
+	t.Run("calls", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := serve(t, virtual)
+			before := runtime.NumGoroutine()
+			for i := range 100 {
+				key := fmt.Sprint("k", i)
+				x := e.begin(t, e.modern(t, call(1, "slow", obj{"key": key})))
+				e.await(t, key, "running")
+				x.conn.Close()
+				e.await(t, key, "cancelled")
+			}
+			synctest.Wait()
+			settled(t, before)
+		})
+	})
+	t.Run("elicitations", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			e := serve(t, virtual)
+			before := runtime.NumGoroutine()
+			for i := range 20 {
+				s := e.open(t, v11)
+				stream := s.send(t, call(1, "elicit", obj{"key": fmt.Sprint("k", i)})).events(t)
+				stream.message(t)
+				stream.conn.Close()
+			}
+			time.Sleep(48 * time.Hour)
+			for i := range 20 {
+				e.await(t, fmt.Sprint("k", i), "failed")
+			}
+			settled(t, before)
+		})
+	})
+}
+
+func testS08(t *testing.T) {
+	e := serve(t, authenticated)
+	// One principal's calls pile up until one is refused; another's are still served.
+	const enough = 3000
+	s := e.open(t, v11, as("alice"))
+	for i := range enough {
+		x := s.start(t, call(i, "slow", obj{"key": "flood"}))
+		_ = x.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := x.br.Peek(12); err != nil {
+			continue // runs
+		}
+		r := x.reply(t)
+		if r.status == 200 {
+			continue // runs, and its headers have come
+		}
+		r.has(t, 429, 503).response(t)
+		if r.header.Get("Retry-After") == "" {
+			t.Error("refused without Retry-After")
+		}
+		if got := content(t, e.send26(t, call(1, "echo", obj{"text": "x"}), as("bob")).has(t, 200).result(t)); got != "x" {
+			t.Errorf("another principal got %q", got)
+		}
+		return
+	}
+	t.Fatalf("%d calls of one principal are in flight", enough)
+}

@@ -1,0 +1,550 @@
+package typed
+
+import (
+	"reflect"
+	"strconv"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/sluice-mcp/sluice/internal/jsontext"
+)
+
+// maxDepth bounds the nesting of what a plan takes. The SDK takes 1000 levels, its own included.
+const maxDepth = 200
+
+// Decode decodes arguments into the value that dst, a pointer to the plan's
+// type, points to. Empty arguments are those of an empty object.
+//
+// When it reports false, it knows nothing about data and has left anything in dst.
+func (p *Plan) Decode(data []byte, dst any) bool {
+	if len(data) == 0 {
+		data = []byte("{}")
+	}
+	d := decoder{data: data}
+	if d.space(); d.peek() != '{' {
+		return false
+	}
+	if !d.value(p.root, reflect.ValueOf(dst).Elem(), 0) {
+		return false
+	}
+	d.space()
+	return d.pos == len(d.data)
+}
+
+// A decoder reads JSON more strictly than the SDK's: what it accepts, the SDK accepts and understands alike.
+type decoder struct {
+	data []byte
+	pos  int
+}
+
+func (d *decoder) space() {
+	for d.pos < len(d.data) {
+		switch d.data[d.pos] {
+		case ' ', '\n', '\r', '\t':
+			d.pos++
+		default:
+			return
+		}
+	}
+}
+
+// peek returns the next byte, or 0 at the end.
+func (d *decoder) peek() byte {
+	if d.pos < len(d.data) {
+		return d.data[d.pos]
+	}
+	return 0
+}
+
+// token consumes c, which may follow white space.
+func (d *decoder) token(c byte) bool {
+	if d.space(); d.peek() != c {
+		return false
+	}
+	d.pos++
+	return true
+}
+
+func (d *decoder) literal(want string) bool {
+	if end := d.pos + len(want); end <= len(d.data) && string(d.data[d.pos:end]) == want {
+		d.pos = end
+		return true
+	}
+	return false
+}
+
+// value decodes the value at the position, white space before it skipped.
+func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
+	if n == nil || depth > maxDepth {
+		return false
+	}
+	if n.null && d.peek() == 'n' {
+		return d.literal("null") // v is zero
+	}
+	switch n.kind {
+	case boolean:
+		switch d.peek() {
+		case 't':
+			v.SetBool(true)
+			return d.literal("true")
+		case 'f':
+			return d.literal("false")
+		}
+		return false
+	case signed:
+		i, ok := d.integer()
+		if !ok || v.OverflowInt(i) || !n.limits.number(float64(i)) {
+			return false
+		}
+		v.SetInt(i)
+		return true
+	case unsigned:
+		i, ok := d.integer()
+		if !ok || i < 0 || v.OverflowUint(uint64(i)) || !n.limits.number(float64(i)) {
+			return false
+		}
+		v.SetUint(uint64(i))
+		return true
+	case float:
+		f, ok := d.float()
+		if !ok || n.whole && f != float64(int64(f)) || !n.limits.number(f) {
+			return false
+		}
+		return setFloat(v, f)
+	case text:
+		s, ok := d.text()
+		if !ok || !n.limits.text(s) {
+			return false
+		}
+		v.SetString(s)
+		return true
+	case instant:
+		s, ok := d.text()
+		if !ok || !n.limits.text(s) {
+			return false
+		}
+		t, ok := parseTime(s)
+		if ok {
+			v.Set(reflect.ValueOf(t))
+		}
+		return ok
+	case list:
+		return d.list(n, v, depth)
+	case dict:
+		return d.dict(n, v, depth)
+	case object:
+		return d.object(n, v, depth)
+	case pointer:
+		elem := reflect.New(n.elem.typ)
+		v.Set(elem)
+		return d.value(n.elem, elem.Elem(), depth)
+	case anything:
+		x, ok := d.any(depth)
+		if ok && x != nil {
+			v.Set(reflect.ValueOf(x))
+		}
+		return ok
+	}
+	return false
+}
+
+func (d *decoder) object(n *node, v reflect.Value, depth int) bool {
+	if !d.token('{') {
+		return false
+	}
+	var seen uint64
+	next := 0 // clients tend to send the fields in the order of the schema
+	for first := true; ; first = false {
+		if d.space(); d.peek() == '}' {
+			d.pos++
+			break
+		}
+		if !first {
+			if !d.token(',') {
+				return false
+			}
+			d.space()
+		}
+		key, ok := d.key()
+		if !ok || !d.token(':') {
+			return false
+		}
+		d.space()
+		i := n.find(key, next)
+		if i < 0 {
+			if n.closed || n.foreign[string(key)] {
+				return false
+			}
+			if _, ok := d.any(depth + 1); !ok {
+				return false
+			}
+			continue
+		}
+		bit := uint64(1) << i
+		if seen&bit != 0 { // twice: the last one wins, for the SDK to sort out
+			return false
+		}
+		seen |= bit
+		next = i + 1
+		f := &n.fields[i]
+		if !d.value(f.node, v.FieldByIndex(f.index), depth+1) {
+			return false
+		}
+	}
+	if n.required&^seen != 0 {
+		return false
+	}
+	if missing := n.implied &^ seen; missing != 0 {
+		for i := range n.fields {
+			if missing>>i&1 == 0 {
+				continue
+			}
+			f := &n.fields[i]
+			implied := decoder{data: f.implied}
+			if implied.space(); !implied.value(f.node, v.FieldByIndex(f.index), depth+1) {
+				return false
+			}
+			if implied.space(); implied.pos != len(implied.data) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// find returns the index of the field named key, or -1. It looks at fields[guess] first.
+func (n *node) find(key []byte, guess int) int {
+	if guess < len(n.fields) && n.fields[guess].name == string(key) {
+		return guess
+	}
+	for i := range n.fields {
+		if n.fields[i].name == string(key) {
+			return i
+		}
+	}
+	return -1
+}
+
+// key consumes an object's key that is written in plain ASCII; other keys are rare.
+func (d *decoder) key() ([]byte, bool) {
+	if d.peek() != '"' {
+		return nil, false
+	}
+	for i := d.pos + 1; i < len(d.data); i++ {
+		switch c := d.data[i]; {
+		case c == '"':
+			key := d.data[d.pos+1 : i]
+			d.pos = i + 1
+			return key, true
+		case c == '\\' || c < ' ' || c >= utf8.RuneSelf:
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+func (d *decoder) list(n *node, v reflect.Value, depth int) bool {
+	if !d.token('[') {
+		return false
+	}
+	v.Set(reflect.MakeSlice(n.typ, 0, 0)) // an empty array is not nil
+	count := 0
+	for {
+		if d.space(); d.peek() == ']' {
+			d.pos++
+			return n.limits.items(count)
+		}
+		if count > 0 {
+			if !d.token(',') {
+				return false
+			}
+			d.space()
+		}
+		if count == v.Cap() {
+			v.Grow(1)
+		}
+		v.SetLen(count + 1)
+		if !d.value(n.elem, v.Index(count), depth+1) {
+			return false
+		}
+		count++
+	}
+}
+
+func (d *decoder) dict(n *node, v reflect.Value, depth int) bool {
+	if !d.token('{') {
+		return false
+	}
+	m := reflect.MakeMap(n.typ)
+	for first := true; ; first = false {
+		if d.space(); d.peek() == '}' {
+			d.pos++
+			v.Set(m)
+			return true
+		}
+		if !first {
+			if !d.token(',') {
+				return false
+			}
+			d.space()
+		}
+		key, ok := d.text()
+		if !ok || !d.token(':') {
+			return false
+		}
+		d.space()
+		elem := reflect.New(n.elem.typ).Elem()
+		if !d.value(n.elem, elem, depth+1) {
+			return false
+		}
+		k := reflect.ValueOf(key)
+		if t := n.typ.Key(); k.Type() != t {
+			k = k.Convert(t)
+		}
+		m.SetMapIndex(k, elem)
+	}
+}
+
+// any decodes a value that nothing is asked of.
+func (d *decoder) any(depth int) (any, bool) {
+	if depth > maxDepth {
+		return nil, false
+	}
+	switch d.peek() {
+	case 'n':
+		return nil, d.literal("null")
+	case 't':
+		return true, d.literal("true")
+	case 'f':
+		return false, d.literal("false")
+	case '"':
+		return d.text()
+	case '[':
+		d.pos++
+		a := []any{}
+		for {
+			if d.space(); d.peek() == ']' {
+				d.pos++
+				return a, true
+			}
+			if len(a) > 0 {
+				if !d.token(',') {
+					return nil, false
+				}
+				d.space()
+			}
+			x, ok := d.any(depth + 1)
+			if !ok {
+				return nil, false
+			}
+			a = append(a, x)
+		}
+	case '{':
+		d.pos++
+		m := map[string]any{}
+		for first := true; ; first = false {
+			if d.space(); d.peek() == '}' {
+				d.pos++
+				return m, true
+			}
+			if !first {
+				if !d.token(',') {
+					return nil, false
+				}
+				d.space()
+			}
+			key, ok := d.text()
+			if !ok || !d.token(':') {
+				return nil, false
+			}
+			d.space()
+			x, ok := d.any(depth + 1)
+			if !ok {
+				return nil, false
+			}
+			m[key] = x
+		}
+	}
+	return d.float()
+}
+
+// integer consumes an integer written with so few digits that float64 holds it as it is.
+func (d *decoder) integer() (int64, bool) {
+	i := d.pos
+	negative := i < len(d.data) && d.data[i] == '-'
+	if negative {
+		i++
+	}
+	start := i
+	var x int64
+	for ; i < len(d.data) && d.data[i]-'0' <= 9; i++ {
+		if i-start == 15 {
+			return 0, false
+		}
+		x = x*10 + int64(d.data[i]-'0')
+	}
+	if i == start || d.data[start] == '0' && (i > start+1 || negative) {
+		return 0, false // none, 01, -0
+	}
+	if i < len(d.data) && (d.data[i] == '.' || d.data[i]|0x20 == 'e') {
+		return 0, false
+	}
+	d.pos = i
+	if negative {
+		x = -x
+	}
+	return x, true
+}
+
+func (d *decoder) float() (float64, bool) {
+	if i, ok := d.integer(); ok {
+		return float64(i), true
+	}
+	end := jsontext.NumberEnd(d.data, d.pos)
+	if end < 0 {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(d.data[d.pos:end]), 64)
+	d.pos = end
+	return f, err == nil
+}
+
+// setFloat sets v to f. The SDK parses a float32 from the shortest text of the
+// float64, which may round otherwise than f does.
+func setFloat(v reflect.Value, f float64) bool {
+	if v.Kind() == reflect.Float32 {
+		var buf [32]byte
+		narrow, err := strconv.ParseFloat(string(strconv.AppendFloat(buf[:0], f, 'g', -1, 64)), 32)
+		if err != nil {
+			return false
+		}
+		f = narrow
+	}
+	v.SetFloat(f)
+	return true
+}
+
+// text consumes a string.
+func (d *decoder) text() (string, bool) {
+	if d.peek() != '"' {
+		return "", false
+	}
+	start := d.pos + 1
+	ascii := true
+	for i := start; i < len(d.data); i++ {
+		switch c := d.data[i]; {
+		case c == '"':
+			s := d.data[start:i]
+			d.pos = i + 1
+			return string(s), ascii || utf8.Valid(s)
+		case c == '\\':
+			return d.escaped(start, i)
+		case c < ' ':
+			return "", false
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	return "", false
+}
+
+// escaped consumes the rest of the string that begins at start and has its first escape at i.
+func (d *decoder) escaped(start, i int) (string, bool) {
+	s := append(make([]byte, 0, i-start+32), d.data[start:i]...)
+	for i < len(d.data) {
+		c := d.data[i]
+		i++
+		switch {
+		case c == '"':
+			d.pos = i
+			return string(s), utf8.Valid(s)
+		case c < ' ':
+			return "", false
+		case c != '\\':
+			s = append(s, c)
+			continue
+		}
+		if i == len(d.data) {
+			return "", false
+		}
+		c = d.data[i]
+		i++
+		switch c {
+		case '"', '\\', '/':
+			s = append(s, c)
+		case 'b':
+			s = append(s, '\b')
+		case 'f':
+			s = append(s, '\f')
+		case 'n':
+			s = append(s, '\n')
+		case 'r':
+			s = append(s, '\r')
+		case 't':
+			s = append(s, '\t')
+		case 'u':
+			r := hex4(d.data[i:])
+			i += 4
+			if utf16.IsSurrogate(r) {
+				if i+2 > len(d.data) || d.data[i] != '\\' || d.data[i+1] != 'u' {
+					return "", false
+				}
+				if r = utf16.DecodeRune(r, hex4(d.data[i+2:])); r == utf8.RuneError {
+					return "", false
+				}
+				i += 6
+			}
+			if r < 0 {
+				return "", false
+			}
+			s = utf8.AppendRune(s, r)
+		default:
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// hex4 returns the number that b begins with four hexadecimal digits of, or -1.
+func hex4(b []byte) rune {
+	if len(b) < 4 {
+		return -1
+	}
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return -1
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
+}
+
+// parseTime parses s as the SDK's decoder does: with a parser of its own,
+// stricter than ours, for UTC and with [time.Parse] for the rest.
+func parseTime(s string) (time.Time, bool) {
+	if len(s) > 0 && s[len(s)-1] == 'Z' {
+		const shape = "dddd-dd-ddTdd:dd:ddZ"
+		if len(s) < len(shape) || len(s) == len(shape)+1 || len(s) > len(shape)+10 || s[0] == '0' {
+			return time.Time{}, false
+		}
+		for i := range len(shape) - 1 {
+			if shape[i] != s[i] && (shape[i] != 'd' || s[i] < '0' || s[i] > '9') {
+				return time.Time{}, false
+			}
+		}
+		if len(s) > len(shape) && s[len(shape)-1] != '.' {
+			return time.Time{}, false
+		}
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	return t, err == nil
+}

@@ -1,0 +1,423 @@
+// Package typed reads and writes the arguments and results of typed tools in
+// one pass: decoding, the checks of a JSON schema and its defaults together,
+// compiled once from a Go type and its schema.
+//
+// A [Plan] gives exactly what the SDK's own passes give, or gives up. It never
+// explains: what it does not accept, valid or not, goes the SDK's way, which
+// has the last word and the words of every error. So whatever is not provably
+// the same is left out here, when a plan is compiled or when it is used.
+//
+// The package does not know tools, requests or results.
+package typed
+
+import (
+	"encoding"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+)
+
+// A Plan is a Go type compiled together with its schema. It is safe for concurrent use.
+type Plan struct{ root *node }
+
+type kind uint8
+
+const (
+	boolean kind = iota
+	signed
+	unsigned
+	float
+	text
+	instant  // time.Time
+	list     // slice
+	dict     // map
+	object   // struct
+	pointer  //
+	anything // the empty interface
+)
+
+// A node is one type and the schema that its values must meet.
+type node struct {
+	kind   kind
+	typ    reflect.Type
+	null   bool    // null is a value: the nil of a pointer, slice or map
+	whole  bool    // numbers must be integers
+	limits *limits // nil when there are none
+	elem   *node   // of a list, dict or pointer
+
+	// Of an object only. Sets of fields are bits, in the order of fields.
+	fields   []field
+	sorted   []int // fields by name, the order of what the SDK writes
+	required uint64
+	implied  uint64          // fields that have a value when they are absent
+	closed   bool            // unknown properties are errors
+	foreign  map[string]bool // properties that the schema knows and the type does not
+}
+
+type field struct {
+	name    string
+	key     string // `"name":`
+	index   []int
+	node    *node  // nil: when the field is present, give up
+	implied []byte // JSON
+	// When the field is left out of the output.
+	omitEmpty, omitZero bool
+}
+
+// maxFields is how many fields fit into the bit sets of a node.
+const maxFields = 64
+
+// ForInput returns the plan to decode arguments into a t, or nil when t or the schema is beyond it.
+func ForInput(schema *jsonschema.Schema, t reflect.Type) *Plan {
+	return compile(schema, t)
+}
+
+// ForOutput returns the plan to encode the structured content of a t, or nil when t or the schema is beyond it.
+//
+// Only objects are in its reach: the SDK decodes those and writes them again, members sorted by name and numbers as
+// float64, while it sends other values as [json.Marshal] wrote them.
+func ForOutput(schema *jsonschema.Schema, t reflect.Type) *Plan {
+	p := compile(schema, t)
+	if p == nil {
+		return nil
+	}
+	n := p.root
+	if n.kind == pointer {
+		n = n.elem
+	}
+	if n.kind != object && n.kind != dict {
+		return nil
+	}
+	return p
+}
+
+func compile(schema *jsonschema.Schema, t reflect.Type) *Plan {
+	if schema == nil || schema.Type != "object" {
+		return nil
+	}
+	root := *schema
+	// The validator reads an older draft by other rules.
+	if root.Schema == "" || root.Schema == "https://json-schema.org/draft/2020-12/schema" {
+		root.Schema = ""
+	}
+	if t == anyType { // whose values are not only objects
+		root.Type = ""
+	}
+	c := compiler{open: map[reflect.Type]bool{}}
+	n := c.node(&root, t, true)
+	if n == nil {
+		return nil
+	}
+	return &Plan{root: n}
+}
+
+type compiler struct {
+	open map[reflect.Type]bool // structs being compiled: a type inside itself has no plan
+}
+
+// node compiles t under schema s. defaults tells whether the SDK would apply
+// the defaults below s: it walks through properties, never into arrays or maps.
+func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *node {
+	if t.Kind() == reflect.Pointer {
+		if k := t.Elem().Kind(); k == reflect.Pointer || k == reflect.Interface {
+			return nil
+		}
+		elem := c.node(s, t.Elem(), defaults)
+		if elem == nil {
+			return nil
+		}
+		return &node{kind: pointer, typ: t, null: admits(s, "null") && s.Enum == nil, elem: elem}
+	}
+	if customized(t) {
+		return nil
+	}
+	n := &node{typ: t}
+	var jsonType string
+	switch t.Kind() {
+	case reflect.Bool:
+		n.kind, jsonType = boolean, "boolean"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n.kind, jsonType = signed, "integer"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n.kind, jsonType = unsigned, "integer"
+	case reflect.Float32, reflect.Float64:
+		n.kind, jsonType = float, "integer"
+		n.whole = !admits(s, "number")
+	case reflect.String:
+		n.kind, jsonType = text, "string"
+	case reflect.Slice:
+		n.kind, jsonType = list, "array"
+	case reflect.Map:
+		n.kind, jsonType = dict, "object"
+	case reflect.Struct:
+		n.kind, jsonType = object, "object"
+		if t == timeType {
+			n.kind, jsonType = instant, "string"
+		}
+	case reflect.Interface:
+		if t != anyType || !unrestricted(s) {
+			return nil
+		}
+		n.kind = anything
+		return n
+	default:
+		return nil
+	}
+	if !admits(s, jsonType) {
+		return nil
+	}
+	var rest jsonschema.Schema
+	var ok bool
+	if n.limits, rest, ok = limitsOf(s, n.kind); !ok {
+		return nil
+	}
+	switch n.kind {
+	case list:
+		n.null = admits(s, "null")
+		rest.Items = nil
+		if t.Elem().Kind() == reflect.Uint8 { // base64 or an array of numbers
+			return nil
+		}
+		n.elem = c.node(orAny(s.Items), t.Elem(), false)
+		if n.elem == nil {
+			return nil
+		}
+	case dict:
+		n.null = admits(s, "null")
+		rest.AdditionalProperties = nil
+		if t.Key().Kind() != reflect.String || customized(t.Key()) {
+			return nil
+		}
+		n.elem = c.node(orAny(s.AdditionalProperties), t.Elem(), false)
+		if n.elem == nil {
+			return nil
+		}
+	case object:
+		rest.Properties, rest.Required, rest.AdditionalProperties = nil, nil, nil
+		if c.open[t] {
+			return nil
+		}
+		c.open[t] = true
+		defer delete(c.open, t)
+		if !c.object(n, s, defaults) {
+			return nil
+		}
+	}
+	if !reflect.ValueOf(rest).IsZero() {
+		return nil
+	}
+	return n
+}
+
+// object compiles the fields of n.typ.
+func (c *compiler) object(n *node, s *jsonschema.Schema, defaults bool) bool {
+	switch extra := s.AdditionalProperties; {
+	case extra == nil || unrestricted(extra):
+	case extra.Not != nil && reflect.ValueOf(*extra.Not).IsZero():
+		n.closed = true
+		not := *extra
+		not.Not = nil
+		if !unrestricted(&not) {
+			return false
+		}
+	default:
+		return false
+	}
+	types, ok := collect(n, n.typ, nil)
+	if !ok || len(n.fields) > maxFields {
+		return false
+	}
+	known := map[string]bool{}
+	for i := range n.fields {
+		f := &n.fields[i]
+		known[f.name] = true
+		bit := uint64(1) << i
+		must := slices.Contains(s.Required, f.name)
+		if must {
+			n.required |= bit
+		}
+		sub, declared := s.Properties[f.name]
+		switch {
+		case declared:
+			f.node = c.node(sub, types[i], defaults)
+		case !n.closed:
+			f.node = c.node(&jsonschema.Schema{}, types[i], false)
+		}
+		if f.node == nil && (must || !f.omitEmpty && !f.omitZero) {
+			return false
+		}
+		if declared && defaults && !must {
+			if f.implied = impliedBy(sub); f.implied != nil {
+				n.implied |= bit
+			}
+		}
+	}
+	for _, name := range s.Required {
+		if !known[name] {
+			return false
+		}
+	}
+	for name, sub := range s.Properties {
+		if known[name] {
+			continue
+		}
+		if hasDefaults(sub) {
+			return false
+		}
+		if n.foreign == nil {
+			n.foreign = map[string]bool{}
+		}
+		n.foreign[name] = true
+	}
+	n.sorted = make([]int, len(n.fields))
+	for i := range n.sorted {
+		n.sorted[i] = i
+	}
+	slices.SortFunc(n.sorted, func(a, b int) int { return strings.Compare(n.fields[a].name, n.fields[b].name) })
+	return true
+}
+
+// collect appends the fields of the struct type t, those of embedded structs
+// in their place, to n.fields and returns their types. It reports false where
+// encoding/json, the SDK's decoder and schema inference may disagree.
+func collect(n *node, t reflect.Type, at []int) (types []reflect.Type, ok bool) {
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		index := append(slices.Clone(at), i)
+		tag, tagged := sf.Tag.Lookup("json")
+		if sf.Anonymous {
+			if tagged || sf.Type.Kind() != reflect.Struct || customized(sf.Type) || sf.Type == timeType {
+				return nil, false
+			}
+			promoted, ok := collect(n, sf.Type, index)
+			if !ok {
+				return nil, false
+			}
+			types = append(types, promoted...)
+			continue
+		}
+		if !sf.IsExported() || tag == "-" {
+			continue
+		}
+		name, rest, _ := strings.Cut(tag, ",")
+		if name == "" {
+			name = sf.Name
+		}
+		if !plainName(name) || slices.ContainsFunc(n.fields, func(f field) bool { return f.name == name }) {
+			return nil, false
+		}
+		f := field{name: name, key: `"` + name + `":`, index: index}
+		if rest != "" {
+			for option := range strings.SplitSeq(rest, ",") {
+				switch option {
+				case "omitempty":
+					f.omitEmpty = true
+				case "omitzero":
+					f.omitZero = true
+				default:
+					return nil, false
+				}
+			}
+		}
+		if f.omitZero && sf.Type != timeType && hasIsZero(sf.Type) {
+			return nil, false
+		}
+		n.fields = append(n.fields, f)
+		types = append(types, sf.Type)
+	}
+	return types, true
+}
+
+func plainName(s string) bool {
+	return s != "" && s != "-" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.' || r == '$')
+	})
+}
+
+// impliedBy returns the value that the SDK gives to an absent optional property with schema s: its default,
+// or an object to hold the defaults below it. Nil if there is none.
+func impliedBy(s *jsonschema.Schema) []byte {
+	if s.Default != nil {
+		return s.Default
+	}
+	if hasDefaults(s) {
+		return []byte("{}")
+	}
+	return nil
+}
+
+func hasDefaults(s *jsonschema.Schema) bool {
+	if s == nil {
+		return false
+	}
+	if s.Default != nil {
+		return true
+	}
+	for _, sub := range s.Properties {
+		if hasDefaults(sub) {
+			return true
+		}
+	}
+	return false
+}
+
+// HasDefaults reports whether s has a default at a place where the SDK would apply it.
+func HasDefaults(s *jsonschema.Schema) bool {
+	for _, sub := range s.Properties {
+		if hasDefaults(sub) {
+			return true
+		}
+	}
+	return false
+}
+
+func orAny(s *jsonschema.Schema) *jsonschema.Schema {
+	if s == nil {
+		return &jsonschema.Schema{}
+	}
+	return s
+}
+
+// unrestricted reports whether s admits every value.
+func unrestricted(s *jsonschema.Schema) bool {
+	rest := checks(s)
+	return reflect.ValueOf(rest).IsZero()
+}
+
+// admits reports whether the type keyword of s lets values of the JSON type pass.
+func admits(s *jsonschema.Schema, jsonType string) bool {
+	if s.Type == "" && s.Types == nil {
+		return true
+	}
+	is := func(t string) bool { return s.Type == t || slices.Contains(s.Types, t) }
+	return is(jsonType) || jsonType == "integer" && is("number")
+}
+
+var (
+	anyType         = reflect.TypeFor[any]()
+	timeType        = reflect.TypeFor[time.Time]()
+	numberType      = reflect.TypeFor[json.Number]()
+	isZeroer        = reflect.TypeFor[interface{ IsZero() bool }]()
+	customInterface = []reflect.Type{
+		reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](),
+		reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
+	}
+)
+
+// customized reports whether t has a JSON form of its own.
+func customized(t reflect.Type) bool {
+	if t == timeType {
+		return false
+	}
+	return t == numberType || slices.ContainsFunc(customInterface, func(i reflect.Type) bool {
+		return t.Implements(i) || reflect.PointerTo(t).Implements(i)
+	})
+}
+
+func hasIsZero(t reflect.Type) bool {
+	return t.Implements(isZeroer) || reflect.PointerTo(t).Implements(isZeroer)
+}

@@ -189,7 +189,9 @@ func TestTerminationEndsStreams(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}
-	conn.SetReadDeadline(time.Now().Add(patience))
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := bufio.NewReader(conn).ReadByte(); err == nil {
 		t.Error("the silent connection got an answer")
 	}

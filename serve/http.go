@@ -20,10 +20,11 @@ import (
 	"github.com/sluice-mcp/sluice"
 )
 
-// None of these touches a response: a stream may stay open as long as both ends like.
 const (
+	// headerTimeout and readTimeout run from the first byte of a request to the end of its headers and of its body. After that
+	// neither counts: a response may take as long as both ends like. (TestStreamOutlivesTheTimeouts holds net/http to this.)
 	headerTimeout = 10 * time.Second
-	bodyTimeout   = 30 * time.Second
+	readTimeout   = 30 * time.Second
 	idleTimeout   = 2 * time.Minute // longer than the idle time of common load balancers, who must close first
 
 	maxHeaderBytes = 64 << 10
@@ -63,17 +64,7 @@ func (a *App) startHTTP(ctx context.Context) error {
 	}
 	a.addr = listener.Addr()
 
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	srv := &http.Server{
-		Handler:           limitBody(a.routes(), bodyTimeout),
-		Protocols:         protocols,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
-	}
+	srv := newHTTPServer(a.routes(), a.log)
 	a.onStop("listener", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 		defer cancel()
@@ -93,6 +84,21 @@ func (a *App) startHTTP(ctx context.Context) error {
 	}()
 	a.announce()
 	return nil
+}
+
+func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           handler,
+		Protocols:         protocols,
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
 }
 
 func (a *App) routes() http.Handler {

@@ -29,29 +29,33 @@ type config struct {
 const timeout = 30 * time.Second
 
 func main() {
-	var cfg config
-	parser, err := kong.New(&cfg, kong.Name("mcp-client-demo"),
-		kong.Description("Call add(10, 5) on an MCP server and print the result."))
-	if err == nil {
-		_, err = parser.Parse(os.Args[1:])
-	}
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
-		defer cancel()
-		err = run(ctx, cfg, os.Stdout, os.Stderr)
-	}
-	if err != nil {
+	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintf(os.Stderr, "mcp-client-demo: %s\n", strings.Join(strings.Fields(err.Error()), " "))
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
+func run(args []string, stdout, stderr io.Writer) error {
+	var cfg config
+	parser, err := kong.New(&cfg, kong.Name("mcp-client-demo"),
+		kong.Description("Call add(10, 5) on an MCP server and print the result."))
+	if err != nil {
+		return err
+	}
+	if _, err := parser.Parse(args); err != nil {
+		return err
+	}
 	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("--url: %q is not an http:// or https:// URL", cfg.URL)
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
+	defer cancel()
+	return callAdd(ctx, cfg, stdout, stderr)
+}
+
+func callAdd(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	log := newLogger(cfg, stderr)
 	watch := &watcher{log: log}
 

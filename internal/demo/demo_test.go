@@ -33,7 +33,7 @@ func connect(t *testing.T, revision string, opts *mcp.ClientOptions) *mcp.Client
 	}
 	t.Cleanup(func() {
 		session.Close()
-		serverSession.Wait()
+		_ = serverSession.Wait() // however it ended
 	})
 	return session
 }

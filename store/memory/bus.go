@@ -59,7 +59,7 @@ func (s *subscription) Add(ctx context.Context, topics ...string) error {
 	if err := alive(ctx); err != nil {
 		return wrap("subscribe", err)
 	}
-	if err := s.hub.Add(s.Sub, topics...); err != nil {
+	if _, err := s.hub.Add(s.Sub, topics...); err != nil {
 		return wrap("subscribe", err)
 	}
 	return nil

@@ -21,15 +21,17 @@ func (s *stream) append(entries [][]byte, maxEntries, maxBytes int) {
 	for _, data := range entries {
 		s.bytes += len(data)
 	}
-	total := len(s.entries) + len(entries)
-	for len(s.entries) > 0 && (total > maxEntries || s.bytes > maxBytes) {
+	over := func() bool {
+		total := len(s.entries) + len(entries)
+		return total > 1 && (total > maxEntries || s.bytes > maxBytes)
+	}
+	for len(s.entries) > 0 && over() {
 		s.bytes -= len(s.entries[0])
 		s.entries[0] = nil // the array stays; its entry must not
 		s.entries = s.entries[1:]
 		s.first++
-		total--
 	}
-	for len(entries) > 1 && (len(entries) > maxEntries || s.bytes > maxBytes) {
+	for over() {
 		s.bytes -= len(entries[0])
 		entries = entries[1:]
 		s.first++

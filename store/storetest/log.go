@@ -141,6 +141,10 @@ var logCases = map[string]func(t *testing.T, s store.Store){
 		wantLog(t, s, "l", 8, "666666")
 		must(t, s.Append(ctx, "l", 9, data("1"), b))
 		wantLog(t, s, "l", 8, "666666", "1")
+		must(t, s.Append(ctx, "l", 10, data("55555"), store.Bounds{}))
+		must(t, s.Append(ctx, "l", 11, nil, store.Bounds{Bytes: 1}))
+		wantTrimmed(t, s, "l", 9, 11)
+		wantLog(t, s, "l", 10, "55555")
 	},
 
 	"default bounds": func(t *testing.T, s store.Store) {

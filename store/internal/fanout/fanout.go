@@ -48,20 +48,21 @@ func (h *Hub) Open() (*Sub, error) {
 // C is closed by Hub.CloseSub and Hub.Close.
 func (s *Sub) C() <-chan store.Message { return s.c }
 
-// Add adds topics. A topic that it has already is skipped. Error: store.ErrClosed.
-func (h *Hub) Add(s *Sub, topics ...string) error {
+// Add adds topics. A topic that it has already is skipped. It returns those that were new. Error: store.ErrClosed.
+func (h *Hub) Add(s *Sub, topics ...string) (added []string, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s.topics == nil {
-		return store.ErrClosed
+		return nil, store.ErrClosed
 	}
 	for _, t := range topics {
 		if _, ok := s.topics[t]; !ok {
 			s.topics[t] = struct{}{}
 			h.topics[t] = append(h.topics[t], s)
+			added = append(added, t)
 		}
 	}
-	return nil
+	return added, nil
 }
 
 // Remove removes topics. A topic that it does not have is skipped. Error: store.ErrClosed.
@@ -101,19 +102,21 @@ func (h *Hub) leave(s *Sub, t string) {
 	}
 }
 
-// CloseSub ends s and closes its channel. It is idempotent.
-func (h *Hub) CloseSub(s *Sub) {
+// CloseSub ends s, closes its channel and returns the topics that it had. It is idempotent.
+func (h *Hub) CloseSub(s *Sub) map[string]struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.topics == nil {
-		return
+	topics := s.topics
+	if topics == nil {
+		return nil
 	}
-	for t := range s.topics {
+	for t := range topics {
 		h.leave(s, t)
 	}
 	delete(h.subs, s)
 	s.topics = nil
 	close(s.c)
+	return topics
 }
 
 // Close ends all subscriptions. It is idempotent.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"net/http"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -46,8 +47,8 @@ func Cancel() ClientOption { return answer(&mcp.ElicitResult{Action: "cancel"}) 
 
 func answer(r *mcp.ElicitResult) ClientOption {
 	return OnElicit(func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
-		answer := *r
-		return &answer, nil
+		// A copy each time: the SDK fills the schema's defaults in.
+		return &mcp.ElicitResult{Action: r.Action, Content: maps.Clone(r.Content)}, nil
 	})
 }
 

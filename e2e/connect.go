@@ -25,7 +25,7 @@ func (e *endpoint) Connect(t testing.TB, r Revision, opts ...ClientOption) *mcp.
 	t.Helper()
 	session, err := e.connect(t, r, newClientConfig(opts))
 	if err != nil {
-		t.Fatalf("e2e: connecting to %s with revision %s: %v", e.URL(), r, err)
+		t.Fatalf("e2e: connecting to %s with revision %s: %v", e.address(r), r, err)
 	}
 	return session
 }
@@ -59,7 +59,7 @@ func (e *endpoint) connect(t testing.TB, r Revision, cfg *clientConfig) (*mcp.Cl
 	t.Cleanup(func() {
 		t.Helper()
 		if t.Failed() {
-			t.Logf("session of revision %s with %s:\n%s", r, e.URL(), said)
+			t.Logf("session of revision %s with %s:\n%s", r, e.address(r), said)
 		}
 		closed := make(chan struct{})
 		go func() {
@@ -69,7 +69,7 @@ func (e *endpoint) connect(t testing.TB, r Revision, cfg *clientConfig) (*mcp.Cl
 		select {
 		case <-closed:
 		case <-time.After(closeTimeout):
-			t.Logf("e2e: the session with %s did not close within %v", e.URL(), closeTimeout)
+			t.Logf("e2e: the session with %s did not close within %v", e.address(r), closeTimeout)
 		}
 	})
 	if got := session.InitializeResult().ProtocolVersion; got != r.version() {
@@ -79,6 +79,17 @@ func (e *endpoint) connect(t testing.TB, r Revision, cfg *clientConfig) (*mcp.Cl
 		err = session.SetLoggingLevel(ctx, &mcp.SetLoggingLevelParams{Level: cfg.logLevel})
 	}
 	return session, err
+}
+
+// address is what a revision is spoken to.
+func (e *endpoint) address(r Revision) string {
+	switch {
+	case r.stdio():
+		return "a process of its own"
+	case r.version() == "2024-11-05":
+		return e.base + e.ssePath
+	}
+	return e.URL()
 }
 
 func (e *endpoint) transport(r Revision, client *http.Client) (mcp.Transport, error) {

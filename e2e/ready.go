@@ -19,10 +19,14 @@ func awaitReady(base, path string, within time.Duration, exited <-chan struct{})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * time.Second}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
-		last := probe(ctx, client, base, path)
-		if last == nil {
+		err := probe(ctx, client, base, path)
+		if err == nil {
 			return nil
+		}
+		if last == nil || ctx.Err() == nil { // the end of the time says less than what was before
+			last = err
 		}
 		select {
 		case <-exited:

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A Server is a running server under test. Its methods may be called from any goroutine; what
@@ -208,6 +209,13 @@ func (s *Server) cleanup() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.proc; p != nil {
+		if s.t.Failed() && !p.asked {
+			// A crash may be why, and its connections end a moment before it does.
+			select {
+			case <-p.done:
+			case <-time.After(crashWait):
+			}
+		}
 		switch {
 		case !p.running() && !p.asked:
 			s.t.Errorf("e2e: %s exited by itself: %v", s.target, p.cmd.ProcessState)
@@ -221,6 +229,9 @@ func (s *Server) cleanup() {
 		s.t.Logf("output of %s:\n%s", s.target, s.logTail())
 	}
 }
+
+// crashWait is how long a failed test waits for its server to crash.
+const crashWait = 200 * time.Millisecond
 
 // raceExitCode is what a program built with -race ends with when it had races.
 const raceExitCode = 66

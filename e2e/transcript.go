@@ -19,7 +19,7 @@ type transcript struct {
 
 const (
 	transcriptLines   = 100
-	transcriptLineMax = 1000
+	transcriptLineMax = 600
 )
 
 func (t *transcript) add(format string, args ...any) {
@@ -49,17 +49,37 @@ func (t *transcript) String() string {
 func (t *transcript) middleware(there, back string) mcp.Middleware {
 	return func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
-			t.add("%s %s %s", there, method, toJSON(req.GetParams()))
+			t.add("%s %s %s", there, method, brief(req.GetParams()))
 			res, err := next(ctx, method, req)
 			switch {
 			case err != nil:
 				t.add("%s %s error: %v", back, method, err)
 			case !strings.HasPrefix(method, "notifications/"):
-				t.add("%s %s %s", back, method, toJSON(res))
+				t.add("%s %s %s", back, method, brief(res))
 			}
 			return res, err
 		}
 	}
+}
+
+// brief is the message without what each one repeats from 2026-07-28 on.
+func brief(v any) string {
+	text := toJSON(v)
+	var fields map[string]json.RawMessage
+	var meta map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &fields) != nil || json.Unmarshal(fields["_meta"], &meta) != nil {
+		return text
+	}
+	for _, key := range []string{
+		mcp.MetaKeyProtocolVersion, mcp.MetaKeyClientInfo, mcp.MetaKeyClientCapabilities, mcp.MetaKeyServerInfo,
+	} {
+		delete(meta, key)
+	}
+	delete(fields, "_meta")
+	if len(meta) > 0 {
+		fields["_meta"] = json.RawMessage(toJSON(meta))
+	}
+	return toJSON(fields)
 }
 
 func shorten(s string) string {

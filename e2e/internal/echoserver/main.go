@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -23,7 +25,11 @@ func main() {
 		}
 		return
 	}
+	if os.Getenv("ECHO_IGNORE_TERM") != "" {
+		signal.Ignore(syscall.SIGTERM)
+	}
 	addr := os.Getenv("MCP_SERVER_HOST") + ":" + os.Getenv("MCP_SERVER_PORT")
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	slog.Info("listening", "addr", addr, "pid", os.Getpid())
 	if err := http.ListenAndServe(addr, newHandler(server)); err != nil {
 		slog.Error("serving", "err", err)
@@ -69,7 +75,11 @@ type textIn struct {
 }
 
 func newServer() *mcp.Server {
-	server := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "v1.0.0"}, nil)
+	opts := &mcp.ServerOptions{Instructions: "Echo."}
+	if only := os.Getenv("ECHO_ONLY"); only != "" {
+		opts.SupportedProtocolVersions = []string{only}
+	}
+	server := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "v1.0.0"}, opts)
 	mcp.AddTool(server, &mcp.Tool{Name: "add", Description: "Add two numbers."},
 		func(_ context.Context, _ *mcp.CallToolRequest, in addIn) (*mcp.CallToolResult, addOut, error) {
 			return text("%d", in.A+in.B), addOut{in.A + in.B}, nil

@@ -92,7 +92,7 @@ func (v *verdict) print(out io.Writer, revision string, scored []string, verbose
 		}
 		fmt.Fprintf(out, " (%d of the %d scored)", passed, len(scored))
 	}
-	fmt.Fprintf(out, ", %d checks; %d failed as expected, %d faults\n", v.checks, len(v.expected), len(v.faults))
+	fmt.Fprintf(out, ", %d checks; %d checks failed as expected, %d faults\n", v.checks, len(v.expected), len(v.faults))
 	if verbose {
 		for _, line := range v.expected {
 			fmt.Fprintln(out, "  expected:", line)

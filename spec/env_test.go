@@ -50,6 +50,8 @@ type config struct {
 	server  func(*mcp.ServerOptions)
 	auth    bool // require a bearer token of the test's verifier
 	pipe    bool // net.Pipe instead of TCP, for virtual time
+
+	readTimeout time.Duration // of the http.Server; none if zero
 }
 
 // serve starts an endpoint at /mcp, and the 2024-11-05 transport at /sse and /messages, until the test ends.
@@ -83,7 +85,7 @@ func serve(t *testing.T, edits ...func(*config)) *env {
 		e.addr = listener.Addr().String()
 		e.connect = func() (net.Conn, error) { return net.Dial("tcp", e.addr) }
 	}
-	hs := &http.Server{Handler: root}
+	hs := &http.Server{Handler: root, ReadTimeout: c.readTimeout}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = hs.Serve(listener) })
 	t.Cleanup(func() {

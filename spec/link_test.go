@@ -96,10 +96,14 @@ func (x *exchange) replyWithin(t *testing.T, d time.Duration) *reply {
 	return r
 }
 
-// do sends req on a link of its own and waits for the answer.
+// do sends req on a link of its own and waits for the answer. The link stays open only while a stream is on it.
 func (e *env) do(t *testing.T, req *http.Request) *reply {
 	t.Helper()
-	return e.begin(t, req).reply(t)
+	r := e.begin(t, req).reply(t)
+	if r.stream == nil {
+		_ = r.conn.Close()
+	}
+	return r
 }
 
 func (e *env) begin(t *testing.T, req *http.Request) *exchange {

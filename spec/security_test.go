@@ -1,10 +1,13 @@
 package spec_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
+	"regexp"
+	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -190,14 +193,20 @@ func testS05(t *testing.T) {
 		}
 		alive(t)
 	})
-	t.Run("slow body", func(t *testing.T) {
+	t.Run("slow body", func(t *testing.T) { // bounded by net/http, as package serve sets it; streams live on
 		synctest.Test(t, func(t *testing.T) {
-			e := serve(t, virtual)
+			e := serve(t, virtual, func(c *config) { c.readTimeout = time.Minute })
+			stream := e.send26(t, call(1, "slow", obj{"key": "k"})).events(t)
 			l := e.dial(t)
 			_, _ = io.WriteString(l.conn, "POST /mcp HTTP/1.1\r\nHost: "+e.addr+"\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\nContent-Length: 1000\r\n\r\n{")
 			_ = l.conn.SetReadDeadline(time.Now().Add(time.Hour))
 			if _, err := http.ReadResponse(l.br, nil); isTimeout(err) {
 				t.Error("a body that does not come is awaited for an hour")
+			}
+			e.stays(t, "k", "running", "a call is not a slow body")
+			e.release("k")
+			if m, _ := stream.message(t); content(t, m.object(t)) != "slow k" {
+				t.Errorf("got %v", m)
 			}
 		})
 	})
@@ -239,29 +248,64 @@ func testS06(t *testing.T) {
 	wg.Wait()
 }
 
-// settled waits until no more goroutines run than before, give or take a few.
-func settled(t *testing.T, before int) {
+// owned makes a function that counts the goroutines that come from this one. Labels are inherited, so
+// that tests beside it do not count.
+func owned(t *testing.T) func() int {
+	key := fmt.Sprint("owner-", t.Name())
+	pprof.SetGoroutineLabels(pprof.WithLabels(t.Context(), pprof.Labels(key, "1")))
+	header := regexp.MustCompile(`(?m)^(\d+) @.*\n# labels: (.*)$`)
+	return func() (n int) {
+		var b bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+		for _, m := range header.FindAllStringSubmatch(b.String(), -1) {
+			if strings.Contains(m[2], key) {
+				i, _ := strconv.Atoi(m[1])
+				n += i
+			}
+		}
+		return n
+	}
+}
+
+// stacks shows the goroutines, the same ones together.
+func stacks(t *testing.T) string {
 	t.Helper()
-	eventually(t, "the goroutines of abandoned work are gone", func() bool { return runtime.NumGoroutine() <= before+10 })
+	var b bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+	return b.String()
+}
+
+// settled waits until no more goroutines run than before, give or take a few.
+func settled(t *testing.T, before int, count func() int) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for count() > before+5 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before\n%s", count(), before, stacks(t))
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 func testS07(t *testing.T) {
 	// Virtual time: a bubble ends only when every goroutine in it has ended.
 	t.Run("listens", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			count := owned(t)
 			e := serve(t, virtual)
-			before := runtime.NumGoroutine()
+			before := count()
 			for i := range 100 {
 				e.subscribe(t, i, obj{"toolsListChanged": true}).conn.Close()
 			}
 			synctest.Wait()
-			settled(t, before)
+			settled(t, before, count)
 		})
 	})
 	t.Run("calls", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			count := owned(t)
 			e := serve(t, virtual)
-			before := runtime.NumGoroutine()
+			before := count()
 			for i := range 100 {
 				key := fmt.Sprint("k", i)
 				x := e.begin(t, e.modern(t, call(1, "slow", obj{"key": key})))
@@ -270,13 +314,14 @@ func testS07(t *testing.T) {
 				e.await(t, key, "cancelled")
 			}
 			synctest.Wait()
-			settled(t, before)
+			settled(t, before, count)
 		})
 	})
 	t.Run("elicitations", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			count := owned(t)
 			e := serve(t, virtual)
-			before := runtime.NumGoroutine()
+			before := count()
 			for i := range 20 {
 				s := e.open(t, v11)
 				stream := s.send(t, call(1, "elicit", obj{"key": fmt.Sprint("k", i)})).events(t)
@@ -287,7 +332,7 @@ func testS07(t *testing.T) {
 			for i := range 20 {
 				e.await(t, fmt.Sprint("k", i), "failed")
 			}
-			settled(t, before)
+			settled(t, before, count)
 		})
 	})
 }

@@ -5,14 +5,13 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	serving "github.com/sluice-mcp/sluice/serve"
 )
 
 var transport24 = []statement{
 	{ID: "T24-01", Revisions: "24", Level: "MUST", Text: "A foreign Origin is refused on the event stream and on the message endpoint", Test: testT2401},
-	{
-		ID: "T24-02", Revisions: "24", Level: "SHOULD", Text: "A local server binds to localhost only",
-		Pending: "the endpoint is a handler and binds nothing; the process that does is package serve, whose own tests look at the default address",
-	},
+	{ID: "T24-02", Revisions: "24", Level: "SHOULD", Text: "A local server binds to localhost only", Test: testT2402},
 	{ID: "T24-03", Revisions: "24", Level: "SHOULD", Text: "Every connection is authenticated", Test: testT2403},
 	{ID: "T24-04", Revisions: "24", Level: "MUST", Text: "There are two endpoints, GET for the stream and POST for messages", Test: testT2404},
 	{ID: "T24-05", Revisions: "24", Level: "MUST", Text: "The first event is `endpoint` and names the URI for POSTs", Test: testT2405},
@@ -68,6 +67,8 @@ func testT2401(t *testing.T) {
 	c.send(t, initialize(1, v24, everything), evil).has(t, 403)
 	c.quiet(t, "a refused message must not be processed")
 }
+
+func testT2402(t *testing.T) { bindsLocally(t, serving.Config{HTTPSSE: true}) }
 
 func testT2403(t *testing.T) {
 	e := serve(t, authenticated)

@@ -1,3 +1,4 @@
+//nolint:testableexamples // they need the t of a test, so they are compiled only
 package e2e_test
 
 import (
@@ -10,7 +11,7 @@ import (
 	"github.com/sluice-mcp/sluice/e2e"
 )
 
-// A test gets t from go test.
+// In these examples, t is what go test gives a test; so they are compiled, not run.
 var t *testing.T
 
 type (

@@ -60,7 +60,7 @@ func (x *exchange) run(forward func() (*http.Response, error)) {
 	case errors.Is(err, errCut):
 		x.reset()
 	case x.header || errors.Is(err, errDropped):
-		panic(http.ErrAbortHandler) // closes the connection; the body stays incomplete
+		abort()
 	case errors.As(err, &refused):
 		http.Error(x.w, "e2e: no backend took the request: "+err.Error(), http.StatusServiceUnavailable)
 	default:
@@ -101,7 +101,7 @@ func (x *exchange) pass(resp *http.Response) error {
 			return err
 		}
 		switch {
-		case c.err == io.EOF:
+		case errors.Is(c.err, io.EOF):
 			return x.flush(x.held)
 		case c.err != nil:
 			return c.err
@@ -263,11 +263,15 @@ func (x *exchange) flush(data []byte) error {
 	return http.NewResponseController(x.w).Flush()
 }
 
+// abort closes the client's connection; the body stays incomplete. net/http has no other way to say so.
+func abort() { panic(http.ErrAbortHandler) } //nolint:forbidigo // see above
+
 // reset ends the client's connection with an RST, where the server can; else without one.
 func (x *exchange) reset() {
 	conn, _, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
-		panic(http.ErrAbortHandler)
+		abort()
+		return
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

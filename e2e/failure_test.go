@@ -16,9 +16,9 @@ import (
 // A spy is a test that may fail without failing the one around it.
 type spy struct {
 	testing.TB
-	failed, skipped bool
-	said            strings.Builder
-	cleanups        []func()
+	failed   bool
+	said     strings.Builder
+	cleanups []func()
 }
 
 func (s *spy) Helper()                           {}

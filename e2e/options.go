@@ -1,6 +1,9 @@
 package e2e
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // An Option configures [Start] and [Replicas].
 type Option func(*config)
@@ -30,11 +33,8 @@ func newConfig(opts []Option) *config {
 	if c.hasStdio {
 		// The wire format of stdio is the same in all revisions: the last of each era will do.
 		for _, r := range []Revision{"2025-11-25", "2026-07-28"} {
-			for _, spoken := range c.revisions {
-				if spoken == r {
-					c.revisions = append(c.revisions, r+"-stdio")
-					break
-				}
+			if slices.Contains(c.revisions, r) {
+				c.revisions = append(c.revisions, r+"-stdio")
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func Stdio(args ...string) Option {
 // Speaks lists the revisions that the server speaks over Streamable HTTP.
 // The default is all from 2025-03-26 to [Latest].
 func Speaks(revisions ...Revision) Option {
-	return func(c *config) { c.revisions = append([]Revision(nil), revisions...) }
+	return func(c *config) { c.revisions = slices.Clone(revisions) }
 }
 
 // ReadyWithin bounds the time that the server may take to become ready. The default is 30 s.

@@ -18,7 +18,7 @@ import (
 // rawRevision is the one that a [RawSession] speaks: the last with resumable streams.
 const rawRevision = "2025-11-25"
 
-// ErrUnknownOutcome: the connection was lost before the stream could be resumed from anywhere, so
+// ErrUnknownOutcome says that the connection was lost before the stream could be resumed from anywhere:
 // nobody on this side knows whether the request has been executed.
 var ErrUnknownOutcome = errors.New("e2e: connection lost, outcome unknown")
 

@@ -72,7 +72,7 @@ func (c *RawCall) Messages() iter.Seq2[Message, error] {
 		defer c.close()
 		for {
 			m, err := c.Next()
-			if err == io.EOF || !yield(m, err) || err != nil {
+			if errors.Is(err, io.EOF) || !yield(m, err) || err != nil {
 				return
 			}
 		}
@@ -262,8 +262,7 @@ func (c *RawCall) resume(ctx context.Context, wait *backoff, first bool) (*http.
 	if c.ctx.Err() != nil {
 		return nil, c.ctx.Err()
 	}
-	var status *StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*StatusError](err); ok {
 		switch {
 		case status.Code == http.StatusConflict: // some servers need a moment to see that the old connection is gone
 		case status.Code == http.StatusTooManyRequests:

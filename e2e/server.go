@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,7 +96,7 @@ func (s *Server) argv(more ...string) ([]string, error) {
 		return nil, err
 	}
 	filled := make([]string, 0, len(argv)+len(more))
-	for _, a := range append(argv[:len(argv):len(argv)], more...) {
+	for _, a := range append(slices.Clip(argv), more...) {
 		filled = append(filled, strings.ReplaceAll(a, "{port}", strconv.Itoa(s.port)))
 	}
 	return filled, nil

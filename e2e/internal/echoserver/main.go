@@ -31,7 +31,8 @@ func main() {
 	addr := os.Getenv("MCP_SERVER_HOST") + ":" + os.Getenv("MCP_SERVER_PORT")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	slog.Info("listening", "addr", addr, "pid", os.Getpid())
-	if err := http.ListenAndServe(addr, newHandler(server)); err != nil {
+	srv := &http.Server{Addr: addr, Handler: newHandler(server), ReadHeaderTimeout: time.Minute}
+	if err := srv.ListenAndServe(); err != nil {
 		slog.Error("serving", "err", err)
 		os.Exit(1)
 	}

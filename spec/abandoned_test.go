@@ -1,0 +1,93 @@
+package spec_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// TestAbandoned leaves 1,000 of everything that a client can leave behind, over real connections, and looks
+// at what it costs. It runs alone, so that goroutines and memory are its own.
+func TestAbandoned(t *testing.T) {
+	const many = 1000
+	tests := map[string]struct {
+		leave func(t *testing.T, e *env, i int)
+		bytes uint64 // that each may still hold when it is abandoned
+	}{
+		// An idle session costs its record.
+		"sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11) }, 8 << 10},
+		// A session that was used, too.
+		"used sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11).run(t, "echo", obj{"text": "x"}) }, 24 << 10},
+		"GET streams": {func(t *testing.T, e *env, _ int) {
+			s := e.open(t, v11)
+			s.listen(t, "").cut()
+		}, 32 << 10},
+		"calls of sessions": {func(t *testing.T, e *env, i int) {
+			s := e.open(t, v11)
+			key := fmt.Sprint("k", i)
+			s.broken(t, 2, key, 1) // to its end, with nobody there to see it
+		}, 64 << 10},
+		"stateless calls": {func(t *testing.T, e *env, i int) {
+			key := fmt.Sprint("k", i)
+			x := e.begin(t, e.modern(t, call(1, "slow", obj{"key": key})))
+			e.await(t, key, "running")
+			x.cut()
+		}, 4 << 10},
+		"subscriptions": {func(t *testing.T, e *env, _ int) {
+			e.subscribe(t, 1, obj{"toolsListChanged": true, "resourceSubscriptions": []string{"test://item/01"}}).cut()
+		}, 4 << 10},
+		"half requests": {func(t *testing.T, e *env, _ int) {
+			l := e.dial(t)
+			_, _ = l.conn.Write([]byte("POST /mcp HTTP/1.1\r\nHost: " + e.addr + "\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: 1000000\r\n\r\n{"))
+			l.cut()
+		}, 4 << 10},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			e := serve(t)
+			for i := range 10 { // what is made once is no leak
+				tt.leave(t, e, -1-i)
+			}
+			goroutines, heap := quiesced(), inUse()
+			start := time.Now()
+			for i := range many {
+				tt.leave(t, e, i)
+			}
+			d := time.Since(start)
+			deadline := time.Now().Add(patience)
+			for runtime.NumGoroutine() > goroutines+20 {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d goroutines, %d before:\n%.4000s", runtime.NumGoroutine(), goroutines, stacks(t))
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			each := (max(inUse(), heap) - heap) / many
+			t.Logf("%d in %v, %d bytes each", many, d.Round(time.Millisecond), each)
+			if each > tt.bytes {
+				t.Errorf("each still holds %d bytes, want at most %d", each, tt.bytes)
+			}
+		})
+	}
+}
+
+// quiesced waits until the number of goroutines stops falling and returns it.
+func quiesced() int {
+	n := runtime.NumGoroutine()
+	for range 20 {
+		time.Sleep(5 * time.Millisecond)
+		if m := runtime.NumGoroutine(); m < n {
+			n = m
+		}
+	}
+	return n
+}
+
+// inUse returns the bytes of reachable memory.
+func inUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

@@ -4,70 +4,86 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// TestAbandoned leaves 1,000 of everything that a client can leave behind, over real connections, and looks
-// at what it costs. It runs alone, so that goroutines and memory are its own.
+// TestAbandoned leaves 1,000 of everything that a client can leave behind and looks at what it costs. What
+// the endpoint keeps for a while, for a client that may come back, is looked at after that while, in virtual
+// time; the rest over real connections. It runs alone, so that goroutines and memory are its own.
 func TestAbandoned(t *testing.T) {
 	const many = 1000
 	tests := map[string]struct {
 		leave func(t *testing.T, e *env, i int)
-		bytes uint64 // that each may still hold when it is abandoned
+		bytes uint64        // that each may still hold when it is abandoned
+		after time.Duration // of virtual time; zero means real time, at once
 	}{
 		// An idle session costs its record.
-		"sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11) }, 8 << 10},
+		"sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11) }, 8 << 10, 0},
 		// A session that was used, too.
-		"used sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11).run(t, "echo", obj{"text": "x"}) }, 24 << 10},
+		"used sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11).run(t, "echo", obj{"text": "x"}) }, 24 << 10, 0},
 		"GET streams": {func(t *testing.T, e *env, _ int) {
 			s := e.open(t, v11)
 			s.listen(t, "").cut()
-		}, 32 << 10},
+		}, 8 << 10, 5 * time.Minute},
+		"elicitations": {func(t *testing.T, e *env, i int) {
+			s := e.open(t, v11)
+			stream := s.send(t, call(1, "elicit", obj{"key": fmt.Sprint("k", i)})).events(t)
+			stream.message(t)
+			stream.cut()
+		}, 8 << 10, 2 * time.Hour},
 		"calls of sessions": {func(t *testing.T, e *env, i int) {
 			s := e.open(t, v11)
 			key := fmt.Sprint("k", i)
 			s.broken(t, 2, key, 1) // to its end, with nobody there to see it
-		}, 64 << 10},
+		}, 64 << 10, 0},
 		"stateless calls": {func(t *testing.T, e *env, i int) {
 			key := fmt.Sprint("k", i)
 			x := e.begin(t, e.modern(t, call(1, "slow", obj{"key": key})))
 			e.await(t, key, "running")
 			x.cut()
-		}, 4 << 10},
+		}, 4 << 10, 0},
 		"subscriptions": {func(t *testing.T, e *env, _ int) {
 			e.subscribe(t, 1, obj{"toolsListChanged": true, "resourceSubscriptions": []string{"test://item/01"}}).cut()
-		}, 4 << 10},
+		}, 4 << 10, 0},
 		"half requests": {func(t *testing.T, e *env, _ int) {
 			l := e.dial(t)
 			_, _ = l.conn.Write([]byte("POST /mcp HTTP/1.1\r\nHost: " + e.addr + "\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: 1000000\r\n\r\n{"))
 			l.cut()
-		}, 4 << 10},
+		}, 4 << 10, 0},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			e := serve(t)
-			for i := range 10 { // what is made once is no leak
-				tt.leave(t, e, -1-i)
+			if tt.after == 0 {
+				abandon(t, serve(t), many, tt.leave, 0, tt.bytes)
+				return
 			}
-			goroutines, heap := quiesced(), inUse()
-			start := time.Now()
-			for i := range many {
-				tt.leave(t, e, i)
-			}
-			d := time.Since(start)
-			deadline := time.Now().Add(patience)
-			for runtime.NumGoroutine() > goroutines+20 {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d goroutines, %d before:\n%.4000s", runtime.NumGoroutine(), goroutines, stacks(t))
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-			each := (max(inUse(), heap) - heap) / many
-			t.Logf("%d in %v, %d bytes each", many, d.Round(time.Millisecond), each)
-			if each > tt.bytes {
-				t.Errorf("each still holds %d bytes, want at most %d", each, tt.bytes)
-			}
+			synctest.Test(t, func(t *testing.T) { abandon(t, serve(t, virtual), many, tt.leave, tt.after, tt.bytes) })
 		})
+	}
+}
+
+func abandon(t *testing.T, e *env, many int, leave func(*testing.T, *env, int), after time.Duration, bytes uint64) {
+	for i := range 10 { // what is made once is no leak
+		leave(t, e, -1-i)
+	}
+	time.Sleep(after)
+	goroutines, heap := quiesced(), inUse()
+	for i := range many {
+		leave(t, e, i)
+	}
+	time.Sleep(after)
+	deadline := time.Now().Add(patience)
+	for runtime.NumGoroutine() > goroutines+20 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, %d before:\n%.4000s", runtime.NumGoroutine(), goroutines, stacks(t))
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	each := (max(inUse(), heap) - heap) / uint64(many)
+	t.Logf("%d bytes each", each)
+	if each > bytes {
+		t.Errorf("each still holds %d bytes, want at most %d", each, bytes)
 	}
 }
 

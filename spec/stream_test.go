@@ -22,8 +22,9 @@ type event struct {
 type stream struct {
 	*link
 	events chan event
-	end    error // why the stream ended; valid once events is closed
 	seen   []event
+	over   bool  // the end has been read
+	why    error // valid once events is closed
 }
 
 func readEvents(l *link, body io.Reader) *stream {
@@ -35,7 +36,7 @@ func readEvents(l *link, body io.Reader) *stream {
 		for {
 			line, err := br.ReadString('\n')
 			if err != nil {
-				s.end = err
+				s.why = err
 				return
 			}
 			line = strings.TrimRight(line, "\r\n")
@@ -77,6 +78,7 @@ func (s *stream) poll(d time.Duration) (event, error) {
 	select {
 	case ev, ok := <-s.events:
 		if !ok {
+			s.over = true
 			return event{}, io.EOF
 		}
 		s.seen = append(s.seen, ev)
@@ -93,7 +95,7 @@ func (s *stream) event(t *testing.T) event {
 		ev, err := s.poll(patience)
 		switch {
 		case errors.Is(err, io.EOF):
-			t.Fatalf("the stream ended (%v) where an event was due; seen: %+v", s.end, s.seen)
+			t.Fatalf("the stream ended (%v) where an event was due; seen: %+v", s.why, s.seen)
 		case err != nil:
 			t.Fatalf("no event within %v; seen: %+v", patience, s.seen)
 		}
@@ -141,7 +143,7 @@ func (s *stream) quiet(t *testing.T, why string) {
 		ev, err := s.poll(time.Until(deadline))
 		switch {
 		case errors.Is(err, io.EOF):
-			t.Fatalf("the stream ended (%v); %s", s.end, why)
+			t.Fatalf("the stream ended (%v); %s", s.why, why)
 		case err != nil:
 			return
 		case ev.data != "":

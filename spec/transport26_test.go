@@ -479,6 +479,14 @@ func testT2622(t *testing.T) {
 			t.Errorf("%v: HTTP %d and %d %q, want 400 and -32602", m, r.status, code, got.Error.Message)
 		}
 	}
+	// Codes of our own stay out of the whole range that JSON-RPC reserves (basic, "Error Codes").
+	if err := e.h.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := e.send26(t, request(13, "tools/list", nil)).has(t, 503).response(t)
+	if got.Error == nil || got.Error.Code <= -32000 && got.Error.Code >= -32099 {
+		t.Errorf("a server that leaves answers %v, want no code of the reserved range", got)
+	}
 }
 
 func testT2623(t *testing.T) {

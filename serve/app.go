@@ -15,8 +15,8 @@ import (
 	"github.com/sluice-mcp/sluice"
 )
 
-// An App is one MCP server being served. Start it once; Stop may be called
-// at any time, by anyone, more than once.
+// An App is one MCP server being served. Start it once; after that anyone may
+// call Stop, at any time and more than once.
 type App struct {
 	server *mcp.Server
 	cfg    Config

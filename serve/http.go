@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -30,9 +32,7 @@ const (
 	maxHeaderBytes = 64 << 10
 
 	readyTimeout = 2 * time.Second
-	// closeTimeout bounds the wait for connections once no call is left on them. A connection on which nothing was ever
-	// sent, as browsers open in advance, counts as busy for 5 seconds otherwise.
-	closeTimeout = 2 * time.Second
+	closeTimeout = 2 * time.Second // for clients to take the answers that are there
 )
 
 func (a *App) startHTTP(ctx context.Context) error {
@@ -55,7 +55,9 @@ func (a *App) startHTTP(ctx context.Context) error {
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,
 	})
+	srv := newHTTPServer(a.routes(), a.log)
 	a.onStop("endpoint", func(context.Context) error { return a.handler.Close() })
+	a.onStop("connections", func(ctx context.Context) error { return a.closeConnections(ctx, srv) })
 
 	address := net.JoinHostPort(a.cfg.Host, strconv.Itoa(int(a.cfg.Port)))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
@@ -63,19 +65,8 @@ func (a *App) startHTTP(ctx context.Context) error {
 		return err
 	}
 	a.addr = listener.Addr()
-
-	srv := newHTTPServer(a.routes(), a.log)
-	a.onStop("listener", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
-		defer cancel()
-		if err := srv.Shutdown(ctx); err != nil {
-			a.log.Warn("closing connections that did not end by themselves", "error", err)
-			return srv.Close()
-		}
-		return nil
-	})
-	// Drain comes first when stopping: Shutdown would wait for every open stream.
-	a.onStop("drain", a.handler.Drain)
+	// While calls finish, the listener stays: new ones are refused with an answer rather than with a closed door.
+	a.onStop("drain", a.drain)
 
 	go func() {
 		if err := srv.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -86,11 +77,33 @@ func (a *App) startHTTP(ctx context.Context) error {
 	return nil
 }
 
+// drain waits for the calls in flight. It keeps a tenth of the grace period for telling those that do not finish in time.
+func (a *App) drain(ctx context.Context) error {
+	draining, cancel := context.WithTimeout(ctx, a.cfg.ShutdownGrace*9/10)
+	defer cancel()
+	if err := a.handler.Drain(draining); err != nil {
+		return errors.Join(err, a.handler.Close())
+	}
+	return nil
+}
+
+// closeConnections waits for what has been answered to be written. It must come after drain: it would wait for
+// every open stream.
+func (a *App) closeConnections(ctx context.Context, srv *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		a.log.Warn("closing connections that did not end by themselves", "error", err)
+		return srv.Close()
+	}
+	return nil
+}
+
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           handler,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
@@ -99,6 +112,31 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	dropUnused(srv)
+	return srv
+}
+
+// dropUnused makes Shutdown close the connections on which nothing was ever sent, as browsers and other clients open them
+// in advance. By itself it takes them for busy during their first 5 seconds.
+func dropUnused(srv *http.Server) {
+	var mu sync.Mutex
+	unused := make(map[net.Conn]struct{})
+	srv.ConnState = func(conn net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		if state == http.StateNew {
+			unused[conn] = struct{}{}
+		} else {
+			delete(unused, conn)
+		}
+	}
+	srv.RegisterOnShutdown(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for conn := range unused {
+			conn.Close()
+		}
+	})
 }
 
 func (a *App) routes() http.Handler {
@@ -144,7 +182,7 @@ func plain(w http.ResponseWriter, status int, text string) {
 func (a *App) announce() {
 	revisions := mcp.SupportedProtocolVersions()
 	if !a.cfg.HTTPSSE {
-		revisions = revisions[:len(revisions)-1]
+		revisions = slices.DeleteFunc(revisions, func(r string) bool { return r == "2024-11-05" })
 	}
 	url := a.URL()
 	a.log.Info("serving MCP over HTTP",

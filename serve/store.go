@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sluice-mcp/sluice/store"
+	"github.com/sluice-mcp/sluice/store/redis"
 )
 
 // checkStore says whether openStore knows what a URL names.
@@ -26,9 +27,13 @@ func checkStore(rawURL string) error {
 }
 
 // openStore opens the store that a checked URL names; nil means that the endpoint keeps everything in this process.
-func openStore(_ context.Context, rawURL string) (store.Store, error) {
+func openStore(ctx context.Context, rawURL string) (store.Store, error) {
 	if strings.HasPrefix(rawURL, "memory:") {
 		return nil, nil
 	}
-	return nil, errors.New("--store-url (MCP_STORE_URL): this build has no store but memory:")
+	s, err := redis.Open(ctx, rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("--store-url (MCP_STORE_URL): %w", err)
+	}
+	return s, nil
 }

@@ -39,17 +39,21 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wir
 	}
 	st := run.NewStream("", owed)
 	rd := st.Attach(-1)
+	var calls []*legacyCall
 	for _, e := range batch {
-		h.beginElement(r, s, st, e)
+		if c := h.beginElement(r, s, st, e); c != nil {
+			calls = append(calls, c)
+		}
 	}
 	if owed == 0 {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	respond(w, r, st, rd, h.sessionView(s, st, rd, true))
+	respond(w, r, st, rd, h.sessionView(r, s, st, rd, true, calls...))
 }
 
-func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stream, e wire.Element) {
+// beginElement takes one element of a batch; it returns the call that it began, if it did.
+func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stream, e wire.Element) *legacyCall {
 	m, refused := e.Message, e.Err
 	if refused == nil {
 		switch m.Kind {
@@ -57,16 +61,17 @@ func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stre
 			if err := h.notify(r, s, m); err != nil {
 				h.log.Info("notification in a batch refused", "method", m.Method, "error", err)
 			}
-			return
+			return nil
 		case wire.Response:
-			h.answered(s, m)
-			return
+			s.Answer(r.Context(), m)
+			return nil
 		}
 		var c *legacyCall
 		if c, _, refused = h.startCall(r, s, m, st); refused == nil {
 			go h.runLegacy(c)
-			return
+			return c
 		}
 	}
 	_ = st.Respond(wire.AppendError(nil, m.ID, refused), http.StatusOK)
+	return nil
 }

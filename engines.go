@@ -1,6 +1,7 @@
 package sluice
 
 import (
+	"encoding/json"
 	"log/slog"
 	"sync"
 
@@ -13,7 +14,9 @@ import (
 // server always, one for each tenant, or a new one for each request; the last must leave nothing behind.
 type engines struct {
 	log      *slog.Logger
-	onChange func(e *engine.Engine, method string)
+	onChange func(e *engine.Engine, method string, params json.RawMessage)
+	// watched is called for each engine that begins to be watched.
+	watched func(e *engine.Engine)
 
 	mu   sync.Mutex
 	kept map[*mcp.Server]*keptEngine
@@ -55,9 +58,26 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 }
 
 func (c *engines) watch(e *engine.Engine) {
-	err := e.Watch(func(method string) { c.onChange(e, method) })
+	err := e.Watch(func(method string, params json.RawMessage) { c.onChange(e, method, params) })
 	if err != nil {
 		c.log.Warn("changes of the server will not be told", "error", err)
+		return
+	}
+	if c.watched != nil {
+		go c.watched(e)
+	}
+}
+
+// each calls f for the engines that are kept.
+func (c *engines) each(f func(*engine.Engine)) {
+	c.mu.Lock()
+	all := make([]*engine.Engine, 0, len(c.kept))
+	for _, k := range c.kept {
+		all = append(all, k.engine)
+	}
+	c.mu.Unlock()
+	for _, e := range all {
+		f(e)
 	}
 }
 

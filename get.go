@@ -29,7 +29,7 @@ func (h *Handler) serveGet(w http.ResponseWriter, r *http.Request) {
 		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
 		return
 	}
-	st, err := s.OpenStandalone()
+	st, err := s.OpenStandalone(r.Context())
 	if err != nil {
 		h.writeSessionError(w, "", err)
 		return

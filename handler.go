@@ -14,6 +14,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
@@ -28,10 +29,12 @@ type Handler struct {
 	log       *slog.Logger
 	store     store.Store
 	ownStore  bool
-	replica   string
+	replica   *replica.Replica // nil when nobody shares the store
+	changes   changes
 	sessions  *session.Manager
 	engines   engines
 	limits    limits
+	old       oldSessions
 	sealer    *sealer
 
 	ctx    context.Context // ends with Close
@@ -48,7 +51,7 @@ type Handler struct {
 //
 // A handler without options keeps its state in this process. Call [Handler.Close] when done with it.
 func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handler {
-	h := &Handler{getServer: getServer, replica: rand.Text()[:10], listens: make(map[*listen]struct{})}
+	h := &Handler{getServer: getServer, listens: make(map[*listen]struct{})}
 	if opts != nil {
 		h.opts = *opts
 	}
@@ -58,11 +61,16 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	if h.store = h.opts.Store; h.store == nil {
 		h.store, h.ownStore = memory.New(), true
 	}
+	name := rand.Text()[:12]
 	h.limits = limits{all: h.opts.MaxCalls, each: h.opts.MaxCallsPerPrincipal}
+	if !h.ownStore {
+		h.replica = replica.New(h.store, h.log, name)
+	}
 	h.sealer = newSealer(h.opts.StateKeys, h.log)
 	h.sessions = session.NewManager(session.Config{
 		Store:           h.store,
 		Log:             h.log,
+		Name:            name,
 		Replica:         h.replica,
 		Timeout:         h.opts.SessionTimeout,
 		ReplyTimeout:    h.opts.ReplyTimeout,
@@ -70,7 +78,13 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		MaxPerPrincipal: h.opts.MaxSessionsPerPrincipal,
 	})
 	h.engines.log = h.log
-	h.engines.onChange = h.listChanged
+	h.engines.onChange = h.changed
+	if h.replica != nil {
+		h.changes.h = h
+		h.engines.watched = h.changes.subscribeAll
+		h.replica.Start(h.takeNote, h.sessions.Doubt)
+		h.changes.start()
+	}
 	return h
 }
 

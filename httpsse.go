@@ -1,7 +1,163 @@
 package sluice
 
-import "net/http"
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"sync"
 
-// HTTPSSE returns the handler of the 2024-11-05 transport: GET opens the event stream, POST takes messages.
-// messagePath is the path, as clients see it, that is told to them for their POSTs.
-func (h *Handler) HTTPSSE(messagePath string) http.Handler { return http.NotFoundHandler() }
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file is the transport of revision 2024-11-05: one stream for everything that the server says,
+// opened by GET, and a second endpoint that takes what the client says. The session is the connection.
+
+// oldSessions are the open connections of that transport.
+type oldSessions struct {
+	mu   sync.Mutex
+	open map[string]*oldSession
+}
+
+type oldSession struct {
+	session   *session.Session
+	stream    *run.Stream
+	principal string
+}
+
+// HTTPSSE returns the handler of the transport of revision 2024-11-05 (HTTP+SSE), for old clients: GET
+// opens the stream, POST takes messages. Mount it at both paths; messagePath is the one for POST as clients see it.
+// Its sessions live in one process: several replicas need a balancer that keeps a client at one of them.
+func (h *Handler) HTTPSSE(messagePath string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.admit(w, r) {
+			return
+		}
+		switch r.Method {
+		case http.MethodGet:
+			h.openHTTPSSE(w, r, messagePath)
+		case http.MethodPost:
+			h.postHTTPSSE(w, r)
+		default:
+			w.Header().Set("Allow", "GET, POST")
+			writeError(w, http.StatusMethodNotAllowed, "", wire.InvalidRequest("Method not allowed"))
+		}
+	})
+}
+
+func (h *Handler) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePath string) {
+	if h.draining.Load() {
+		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
+		return
+	}
+	eng := h.engineFor(r)
+	if eng == nil {
+		h.writeSessionError(w, "", errNoServer)
+		return
+	}
+	principal := h.opts.Principal(r)
+	s, err := h.sessions.New(eng, principal)
+	if err != nil {
+		h.writeSessionError(w, "", err)
+		return
+	}
+	defer h.sessions.Discard(s)
+	o := &oldSession{session: s, stream: run.NewStream("", math.MaxInt), principal: principal}
+	s.Carry(o.stream)
+	h.old.mu.Lock()
+	if h.old.open == nil {
+		h.old.open = make(map[string]*oldSession)
+	}
+	h.old.open[s.ID] = o
+	h.old.mu.Unlock()
+	defer func() {
+		h.old.mu.Lock()
+		defer h.old.mu.Unlock()
+		delete(h.old.open, s.ID)
+	}()
+	h.engines.watch(eng)
+	show(w, r, o.stream, o.stream.Attach(-1), view{
+		prelude:   wire.AppendEvent(nil, "endpoint", "", []byte(messagePath+"?sessionId="+url.QueryEscape(s.ID))),
+		gone:      func() {},
+		keepAlive: h.opts.KeepAlive,
+	})
+}
+
+func (h *Handler) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
+	h.old.mu.Lock()
+	o := h.old.open[r.URL.Query().Get("sessionId")]
+	h.old.mu.Unlock()
+	if o == nil || o.principal != h.opts.Principal(r) {
+		h.writeSessionError(w, "", session.ErrNotFound)
+		return
+	}
+	if !isJSON(r.Header) {
+		writeError(w, http.StatusUnsupportedMediaType, "", wire.InvalidRequest("Content-Type must be application/json"))
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opts.MaxBody))
+	if err != nil {
+		status := http.StatusBadRequest
+		if errors.As(err, new(*http.MaxBytesError)) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, status, "", wire.InvalidRequest("Request body could not be read"))
+		return
+	}
+	one, batch, e := wire.ParseBody(body)
+	switch {
+	case e != nil:
+		writeError(w, http.StatusBadRequest, one.ID, e)
+		return
+	case len(batch) > maxBatch:
+		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: the batch is too large"))
+		return
+	case batch == nil:
+		batch = []wire.Element{{Message: one}}
+	}
+	for _, element := range batch {
+		if m := element.Message; element.Err == nil && m.Kind == wire.Request && m.Method == "initialize" {
+			h.initializeHTTPSSE(r, o, m)
+			continue
+		}
+		h.beginElement(r, o.session, o.stream, element)
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// initializeHTTPSSE answers initialize on the stream. Nothing of the session is stored: it ends with its connection.
+func (h *Handler) initializeHTTPSSE(r *http.Request, o *oldSession, m wire.Message) {
+	answer := func(result json.RawMessage, e *wire.Error) {
+		data := wire.AppendResult(nil, m.ID, result)
+		if e != nil {
+			data = wire.AppendError(nil, m.ID, e)
+		}
+		_ = o.stream.Respond(data, http.StatusOK) // fails when the connection is gone, and the client with it
+	}
+	params, e := engine.PrepareInitialize(m.Params)
+	if e != nil {
+		answer(nil, e)
+		return
+	}
+	result, version, err := initialize(r, o.session, params)
+	if err != nil {
+		answer(nil, engine.ToError(err))
+		return
+	}
+	o.session.EstablishHere(version, engine.NegotiatedParams(params, version))
+	answer(result, nil)
+}
+
+// endHTTPSSE ends the streams of the old transport.
+func (h *Handler) endHTTPSSE() {
+	h.old.mu.Lock()
+	defer h.old.mu.Unlock()
+	for _, o := range h.old.open {
+		o.stream.End()
+	}
+}

@@ -31,7 +31,7 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request, m wire.Mes
 	case wire.Notification:
 		h.notified(w, r, s, m)
 	case wire.Response:
-		h.answered(s, m)
+		s.Answer(r.Context(), m)
 		w.WriteHeader(http.StatusAccepted)
 	default:
 		h.serveCall(w, r, s, m)
@@ -151,7 +151,7 @@ func (h *Handler) notify(r *http.Request, s *session.Session, m wire.Message) er
 	case "notifications/cancelled":
 		id := wire.ID(wire.Member(m.Params, "requestId"))
 		if id != "" {
-			h.cancelRun(s, id)
+			s.CancelAnywhere(id)
 		}
 		return nil // what is unknown, done or malformed is ignored (Cancellation, "Error Handling")
 	case "notifications/initialized":
@@ -183,7 +183,7 @@ func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, s *session.S
 	}
 	rd := st.Attach(-1)
 	go h.runLegacy(c)
-	respond(w, r, st, rd, h.sessionView(s, st, rd, false))
+	respond(w, r, st, rd, h.sessionView(r, s, st, rd, false, c))
 }
 
 // writeRefused answers a request that was not begun.
@@ -205,6 +205,42 @@ type legacyCall struct {
 	principal string
 }
 
+// pending describes calls for another replica to take over.
+func (h *Handler) pending(calls []*legacyCall) []session.Pending {
+	if h.replica == nil {
+		return nil
+	}
+	out := make([]session.Pending, len(calls))
+	for i, c := range calls {
+		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method, Params: c.params, Repeatable: c.repeatable()}
+	}
+	return out
+}
+
+// repeatable reports whether the call may run twice: it only reads, or its tool says that it is safe.
+func (c *legacyCall) repeatable() bool {
+	if c.run.Method != "tools/call" {
+		return engine.Direct(c.run.Method)
+	}
+	server, err := c.session.Server()
+	if err != nil {
+		return false
+	}
+	return server.Tool(c.run.Context(), wire.Unquote(wire.Member(c.params, "name")), c.extra).Repeatable
+}
+
+func newLegacyCall(r *http.Request, s *session.Session, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *legacyCall {
+	c := &legacyCall{
+		run:     run.Start(s.Context(), s, id, method, st),
+		session: s,
+		params:  params,
+		token:   token,
+		extra:   extraOf(r),
+	}
+	c.extra.CloseSSEStream = func(args mcp.CloseSSEStreamArgs) { st.Release(args.RetryAfter) }
+	return c
+}
+
 // startCall checks a request and begins its run.
 func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (*legacyCall, int, *wire.Error) {
 	if h.draining.Load() {
@@ -219,17 +255,13 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 		return nil, http.StatusOK, e
 	}
 	principal := h.opts.Principal(r)
-	if e := h.limits.admit(principal); e != nil {
+	c := newLegacyCall(r, s, m.ID, m.Method, m.Params, meta.ProgressToken, st)
+	c.principal = principal
+	if e := h.limits.admit(principal, c.run); e != nil {
 		return nil, busyStatus(e), e
 	}
-	c := &legacyCall{
-		run:     run.Start(s.Context(), s, m.ID, m.Method, st),
-		session: s, params: m.Params, token: meta.ProgressToken, principal: principal,
-	}
-	c.extra = extraOf(r)
-	c.extra.CloseSSEStream = func(args mcp.CloseSSEStreamArgs) { st.Release(args.RetryAfter) }
 	if err := s.Begin(c.run); err != nil {
-		h.limits.leave(principal)
+		h.limits.leave(principal, c.run)
 		if errors.As(err, &e) {
 			return nil, http.StatusBadRequest, e
 		}
@@ -247,7 +279,7 @@ func (h *Handler) runLegacy(c *legacyCall) {
 	} else {
 		c.run.Answer(wire.AppendResult(nil, c.run.ID, result), http.StatusOK)
 	}
-	h.limits.leave(c.principal)
+	h.limits.leave(c.principal, c.run)
 }
 
 func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
@@ -267,7 +299,7 @@ func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
 		}
 		return engine.Marshal(res)
 	case c.run.Method == "logging/setLevel" || c.run.Method == "resources/subscribe" || c.run.Method == "resources/unsubscribe":
-		return changeSession(ctx, s, call)
+		return h.changeSession(ctx, s, call)
 	default:
 		server, err := s.Ephemeral(engine.Detached(ctx, call))
 		if err != nil {
@@ -279,7 +311,7 @@ func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
 }
 
 // changeSession makes a call that changes the SDK's session, and notes the change in the record.
-func changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
+func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
 	server, err := s.Server()
 	if err != nil {
 		return nil, err
@@ -294,13 +326,16 @@ func changeSession(ctx context.Context, s *session.Session, call *engine.Call) (
 	default:
 		err = s.SetSubscribed(ctx, wire.Unquote(wire.Member(call.Params, "uri")), call.Method == "resources/subscribe")
 	}
+	if call.Method == "resources/subscribe" {
+		h.changes.announce()
+	}
 	return result, err
 }
 
-// sessionView shows a call's stream. When it becomes one, its events go through the log, for the client to come back to.
-func (h *Handler) sessionView(s *session.Session, st *run.Stream, rd *run.Reader, batch bool) view {
+// sessionView shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
+func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Stream, rd *run.Reader, batch bool, calls ...*legacyCall) view {
 	return view{
-		begin: func() error { return s.KeepStream(st) },
+		begin: func() error { return s.KeepStream(r.Context(), st, h.pending(calls)) },
 		ids:   true,
 		batch: batch,
 		gone: func() {
@@ -310,9 +345,3 @@ func (h *Handler) sessionView(s *session.Session, st *run.Stream, rd *run.Reader
 		keepAlive: h.opts.KeepAlive,
 	}
 }
-
-// answered hands a client's response to whoever waits for it. An answer that
-// nobody waits for, late or of another session, is ignored.
-func (h *Handler) answered(s *session.Session, m wire.Message) { s.Answer(m) }
-
-func (h *Handler) cancelRun(s *session.Session, id wire.ID) { s.Cancel(id) }

@@ -1,9 +1,12 @@
 package sluice
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 
+	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -14,11 +17,12 @@ type limits struct {
 	mu   sync.Mutex
 	n    int
 	by   map[string]int
+	runs map[*run.Run]struct{}
 	idle chan struct{} // closed when n becomes zero; nil while nobody waits
 }
 
 // admit counts a call, for leave to take back, or says which limit is reached.
-func (l *limits) admit(principal string) *wire.Error {
+func (l *limits) admit(principal string, r *run.Run) *wire.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.n >= l.all {
@@ -33,8 +37,29 @@ func (l *limits) admit(principal string) *wire.Error {
 		}
 		l.by[principal]++
 	}
-	l.n++
+	l.add(r)
 	return nil
+}
+
+func (l *limits) add(r *run.Run) {
+	if l.runs == nil {
+		l.runs = make(map[*run.Run]struct{})
+	}
+	l.runs[r] = struct{}{}
+	l.n++
+}
+
+// force counts a call that is past the limits because it was accepted elsewhere.
+func (l *limits) force(principal string, r *run.Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if principal != "" {
+		if l.by == nil {
+			l.by = make(map[string]int)
+		}
+		l.by[principal]++
+	}
+	l.add(r)
 }
 
 const tooManyOfYours = "Too many calls in flight for this client"
@@ -47,7 +72,7 @@ func busyStatus(e *wire.Error) int {
 	return http.StatusServiceUnavailable
 }
 
-func (l *limits) leave(principal string) {
+func (l *limits) leave(principal string, r *run.Run) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if principal != "" {
@@ -55,10 +80,18 @@ func (l *limits) leave(principal string) {
 			delete(l.by, principal)
 		}
 	}
+	delete(l.runs, r)
 	if l.n--; l.n == 0 && l.idle != nil {
 		close(l.idle)
 		l.idle = nil
 	}
+}
+
+// open returns the calls in flight.
+func (l *limits) open() []*run.Run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.runs))
 }
 
 // wait returns a channel that is closed when no call is in flight.

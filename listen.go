@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -19,13 +21,24 @@ type listen struct {
 	stop context.CancelFunc
 	id   any    // the SDK's name of the subscription
 	shim []byte // what the SDK writes for it, when that is not what the client wrote
+
+	handler *Handler
+	wants   atomic.Pointer[wants]
+}
+
+// wants is what a server has agreed to tell a listener of.
+type wants struct {
+	ToolsListChanged      bool     `json:"toolsListChanged"`
+	PromptsListChanged    bool     `json:"promptsListChanged"`
+	ResourcesListChanged  bool     `json:"resourcesListChanged"`
+	ResourceSubscriptions []string `json:"resourceSubscriptions"`
 }
 
 func (h *Handler) runListen(rn *run.Run, c *modernCall) {
-	defer h.limits.leave(c.principal)
+	defer h.limits.leave(c.principal, rn)
 	ctx, stop := context.WithCancel(rn.Context())
 	defer stop()
-	l := &listen{run: rn, stop: stop}
+	l := &listen{run: rn, stop: stop, handler: h}
 	l.id, l.shim = subscriptionID(rn.ID)
 
 	h.mu.Lock()
@@ -66,7 +79,45 @@ func (l *listen) Say(_ context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
 		return errNoRequests
 	}
-	err := l.run.Stream.Offer(wire.AppendCall(nil, "", m.Method, l.restore(m.Params)))
+	if m.Method == "notifications/subscriptions/acknowledged" {
+		var w wants
+		if json.Unmarshal(wire.Member(m.Params, "notifications"), &w) == nil {
+			l.wants.Store(&w)
+			if len(w.ResourceSubscriptions) > 0 {
+				l.handler.changes.announce()
+			}
+		}
+	}
+	return l.offer(m.Method, m.Params)
+}
+
+// tell passes on a change of which another replica has told, if the client asked for it.
+func (l *listen) tell(method string, params json.RawMessage) {
+	w := l.wants.Load()
+	if w == nil {
+		return
+	}
+	wanted := false
+	switch method {
+	case "notifications/tools/list_changed":
+		wanted = w.ToolsListChanged
+	case "notifications/prompts/list_changed":
+		wanted = w.PromptsListChanged
+	case "notifications/resources/list_changed":
+		wanted = w.ResourcesListChanged
+	case "notifications/resources/updated":
+		wanted = slices.Contains(w.ResourceSubscriptions, wire.Unquote(wire.Member(params, "uri")))
+	}
+	if !wanted {
+		return
+	}
+	meta := wire.SetMembers([]byte("{}"), wire.Pair{Key: wire.MetaSubscriptionID, Value: []byte(l.run.ID)})
+	params = wire.SetMembers(wire.RemoveMembers(params, "_meta"), wire.Pair{Key: "_meta", Value: meta})
+	_ = l.offer(method, params) // a listener that does not read has been ended
+}
+
+func (l *listen) offer(method string, params json.RawMessage) error {
+	err := l.run.Stream.Offer(wire.AppendCall(nil, "", method, l.restore(params)))
 	if errors.Is(err, run.ErrFull) {
 		l.run.Stream.Fail(err)
 		l.run.Cancel()

@@ -10,9 +10,10 @@ import (
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// serveLogged shows a stream that is not written here, from its log.
+// serveLogged shows a stream that is not written here: from its log, as it grows, and, should
+// the replica that writes it be lost, as this one goes on with it.
 func (h *Handler) serveLogged(w http.ResponseWriter, r *http.Request, s *session.Session, stream string, after int64) {
-	events, err := s.ReadLog(r.Context(), stream, after)
+	st, err := s.Follow(r.Context(), stream, after, h.rerun(r, s))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("This session has no stream with this Last-Event-ID"))
@@ -24,6 +25,25 @@ func (h *Handler) serveLogged(w http.ResponseWriter, r *http.Request, s *session
 		h.writeSessionError(w, "", err)
 		return
 	}
-	st := run.Replay(stream, after, events)
-	show(w, r, st, st.Attach(after), view{ids: true, gone: func() {}, keepAlive: h.opts.KeepAlive})
+	h.showAgain(w, r, s, st, after)
+}
+
+// rerun executes a call again that a lost replica had begun. It comes with the credentials of the client that
+// has come back for it, who is the same principal.
+func (h *Handler) rerun(r *http.Request, s *session.Session) session.Rerun {
+	principal := h.opts.Principal(r)
+	return func(p session.Pending, st *run.Stream) {
+		var token []byte
+		if meta, e := wire.ParseMeta(wire.Member(p.Params, "_meta")); e == nil {
+			token = meta.ProgressToken
+		}
+		c := newLegacyCall(r, s, wire.ID(p.ID), p.Method, p.Params, token, st)
+		c.principal = principal
+		if err := s.Begin(c.run); err != nil {
+			_ = st.Respond(wire.AppendError(nil, c.run.ID, wire.Internal(err.Error())), 0)
+			return
+		}
+		h.limits.force(principal, c.run)
+		go h.runLegacy(c)
+	}
 }

@@ -53,13 +53,13 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 		writeError(w, wire.ModernStatus(e.Code), m.ID, e)
 		return
 	}
-	if e := h.limits.admit(c.principal); e != nil {
+	st := run.NewStream("", 1)
+	rn := run.Start(h.ctx, c, m.ID, m.Method, st)
+	if e := h.limits.admit(c.principal, rn); e != nil {
+		rn.Cancel()
 		writeRefused(w, busyStatus(e), m.ID, e)
 		return
 	}
-
-	st := run.NewStream("", 1)
-	rn := run.Start(h.ctx, c, m.ID, m.Method, st)
 	rd := st.Attach(-1)
 	if m.Method == "subscriptions/listen" {
 		go h.runListen(rn, c)
@@ -116,7 +116,7 @@ func methodNotFound(method string) *wire.Error {
 
 // runModern executes a call and answers its run.
 func (h *Handler) runModern(rn *run.Run, c *modernCall) {
-	defer h.limits.leave(c.principal)
+	defer h.limits.leave(c.principal, rn)
 	result, err := h.callModern(rn, c)
 	if err != nil {
 		e := engine.ToError(err)

@@ -44,6 +44,8 @@ const (
 type view struct {
 	// begin is called before the first byte of a stream; what it does must come before the client can see an event.
 	begin func() error
+	// prelude is written before all events.
+	prelude []byte
 	// ids tells that events have IDs to come back with.
 	ids bool
 	// gone is called when the client has left before the end.
@@ -115,6 +117,7 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
 	w.WriteHeader(http.StatusOK)
+	out.buf = append(out.buf, v.prelude...)
 	out.flush()
 
 	quiet := time.NewTicker(v.keepAlive)

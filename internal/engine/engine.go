@@ -8,6 +8,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	watcher  *Session
-	onChange []func(method string)
+	onChange func(method string, params json.RawMessage)
 }
 
 // New returns an engine for server.
@@ -44,17 +45,13 @@ func (e *Engine) composed() (h mcp.MethodHandler) {
 	return h
 }
 
-// Watch begins to watch the server for changes of its lists, once; f is then called with the
-// method of each change notification. f must not block.
+// Watch begins to watch the server for changes, once; f is then called with each change notification. f must not block.
 //
 // The SDK tells of changes only to sessions that are connected. One quiet session of our own
 // stands for all of ours, so that an idle client costs its record and nothing here.
-func (e *Engine) Watch(f func(method string)) error {
+func (e *Engine) Watch(f func(method string, params json.RawMessage)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if f != nil {
-		e.onChange = append(e.onChange, f)
-	}
 	if e.watcher != nil {
 		return nil
 	}
@@ -63,8 +60,29 @@ func (e *Engine) Watch(f func(method string)) error {
 		InitializedParams: &mcp.InitializedParams{},
 	}
 	var err error
+	e.onChange = f
 	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
 	e.tools.Store(nil)
+	return err
+}
+
+// WatchResource has the watcher subscribe to a resource, or unsubscribe from it.
+func (e *Engine) WatchResource(ctx context.Context, uri string, on bool) error {
+	e.mu.Lock()
+	w := e.watcher
+	e.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	params, err := json.Marshal(mcp.SubscribeParams{URI: uri})
+	if err != nil {
+		return err
+	}
+	method := "resources/subscribe"
+	if !on {
+		method = "resources/unsubscribe"
+	}
+	_, err = w.Relay(ctx, &Call{Method: method, Params: params, Extra: &mcp.RequestExtra{}})
 	return err
 }
 
@@ -98,10 +116,10 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 		o.e.tools.Store(nil)
 	}
 	o.e.mu.Lock()
-	fs := o.e.onChange
+	f := o.e.onChange
 	o.e.mu.Unlock()
-	for _, f := range fs {
-		f(m.Method)
+	if f != nil {
+		f(m.Method, m.Params)
 	}
 	return nil
 }

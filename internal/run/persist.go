@@ -59,11 +59,15 @@ func (s *Stream) commit() {
 		for i, e := range waiting {
 			entries[i] = encode(e)
 		}
+		bounds := store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
+		if s.ended {
+			bounds.TTL = keepEnded
+		}
 		s.mu.Unlock()
 
 		// The time limit is for a store that hangs; what the handler's client does must not matter here.
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := s.log.Append(ctx, s.logName, from, entries, logBounds())
+		err := s.log.Append(ctx, s.logName, from, entries, bounds)
 		if errors.Is(err, store.ErrFenced) && unsure && s.wrote(ctx, from, entries) {
 			err = nil
 		}
@@ -99,6 +103,9 @@ func (s *Stream) wrote(ctx context.Context, from int64, entries [][]byte) bool {
 	}
 	return true
 }
+
+// Entry returns the log entry of an event without data.
+func Entry(k Kind) []byte { return encode(Event{Kind: k}) }
 
 func encode(e Event) []byte { return append([]byte{byte(e.Kind)}, e.Data...) }
 

@@ -52,13 +52,11 @@ var (
 const (
 	MaxEvents = 1024
 	MaxBytes  = 4 << 20
-	// keepLog is how long a log outlives its last event, for clients that come back late.
-	keepLog = 10 * time.Minute
+	// keepEnded is how long the log of a stream that has ended is kept, for clients that come back late; KeepOpen, how
+	// long that of one which says nothing more.
+	keepEnded = 10 * time.Minute
+	KeepOpen  = 6 * time.Hour
 )
-
-func logBounds() store.Bounds {
-	return store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: keepLog}
-}
 
 // Stream is the ordered messages that one HTTP response owes a client. It starts
 // volatile: what was read is forgotten. [Stream.Persist] makes it durable:
@@ -83,6 +81,9 @@ type Stream struct {
 	log     store.Log
 	logName string
 	writing bool // a goroutine is in commit
+
+	repeats *repeats // set when a call runs again
+	onLost  func()
 }
 
 // NewStream returns a volatile stream that ends when owed responses are in. With
@@ -97,6 +98,10 @@ func NewStream(id string, owed int) *Stream {
 func (s *Stream) Send(ctx context.Context, data []byte) error {
 	for {
 		s.mu.Lock()
+		if s.repeats != nil && s.repeats.drop(data) {
+			s.mu.Unlock()
+			return nil
+		}
 		if !s.full() || s.err != nil || s.ended {
 			err := s.append(Event{Kind: Message, Data: data})
 			s.mu.Unlock()
@@ -172,8 +177,18 @@ func (s *Stream) Fail(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
+		if errors.Is(err, ErrLost) && s.onLost != nil {
+			go s.onLost()
+		}
 	}
 	s.wake()
+}
+
+// Durable reports whether the stream has been persisted.
+func (s *Stream) Durable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log != nil
 }
 
 // Ended reports whether the last event is in, shown or not.
@@ -268,10 +283,4 @@ func (s *Stream) Settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended && s.shown == s.next || s.err != nil
-}
-
-// Replay returns a stream that shows what a log has after the given index, and nothing more.
-func Replay(id string, after int64, events []Event) *Stream {
-	next := after + 1 + int64(len(events))
-	return &Stream{ID: id, events: events, next: next, shown: next, ended: true}
 }

@@ -21,7 +21,12 @@ type standalone struct {
 const maxAlone = 16
 
 // OpenStandalone opens a standalone stream. The newest one with a connection takes the messages.
-func (s *Session) OpenStandalone() (*run.Stream, error) {
+// Errors: ErrEnded, store.ErrUnavailable.
+func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
+	if err := s.claimAlone(ctx); err != nil {
+		return nil, err
+	}
+	st := run.NewStream(rand.Text(), 0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -30,11 +35,24 @@ func (s *Session) OpenStandalone() (*run.Stream, error) {
 	if len(s.alone) >= maxAlone {
 		s.dropStandalone(s.alone[0])
 	}
-	st := run.NewStream(rand.Text(), 0)
-	st.Persist(s.m.store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
+	s.persist(st)
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
-	s.keepStream(st)
 	return st, nil
+}
+
+// Carry makes st the only stream of a session of the HTTP+SSE transport (2024-11-05).
+func (s *Session) Carry(st *run.Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone = []*standalone{{stream: st, open: 1}}
+}
+
+// adoptAlone takes a standalone stream that another replica has let go.
+func (s *Session) adoptAlone(st *run.Stream) {
+	s.adopt(st)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
 }
 
 // Show notes that a connection shows a stream; the returned function, that it no longer does.
@@ -56,10 +74,10 @@ func (s *Session) Show(st *run.Stream) func() {
 	return func() {}
 }
 
-// SayAlone puts a message on exactly one standalone stream: the newest one that has a
+// sayHere puts a message on exactly one standalone stream of this replica: the newest one that has a
 // connection, else the one that lost its connection last, for the client to come back to.
 // Errors: ErrNoStream.
-func (s *Session) SayAlone(data []byte) error {
+func (s *Session) sayHere(data []byte) error {
 	s.mu.Lock()
 	var target *standalone
 	for _, a := range s.alone {
@@ -74,6 +92,7 @@ func (s *Session) SayAlone(data []byte) error {
 	return target.stream.Offer(data)
 }
 
+// dropStandalone ends a standalone stream. s.mu is held.
 func (s *Session) dropStandalone(a *standalone) {
 	s.alone = slices.DeleteFunc(s.alone, func(b *standalone) bool { return a == b })
 	delete(s.streams, a.stream.ID)
@@ -90,23 +109,42 @@ func (s *Session) dropStale(now time.Time) {
 	for id, st := range s.streams {
 		if st.Settled() {
 			delete(s.streams, id) // the log has it all
+			s.alone = slices.DeleteFunc(s.alone, func(a *standalone) bool { return a.stream == st })
 		}
 	}
 }
 
-// KeepStream notes a stream that a client may come back to, and makes it durable.
-func (s *Session) KeepStream(st *run.Stream) error {
+// KeepStream registers a stream that a client may come back to, with the calls that it owes, and makes it
+// durable. Errors: ErrEnded, store.ErrUnavailable.
+func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pending) error {
+	if st.ID == "" { // most streams are never seen: an ID is made for those that are
+		st.ID = rand.Text()
+	}
+	if err := s.register(ctx, st.ID, calls); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return ErrEnded
 	}
-	if st.ID == "" { // most streams are never seen: an ID is made for those that are
-		st.ID = rand.Text()
-	}
+	s.persist(st)
+	return nil
+}
+
+// persist makes a stream of this replica durable. s.mu is held.
+func (s *Session) persist(st *run.Stream) {
+	st.Lost(func() { s.lostStream(st) })
 	st.Persist(s.m.store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
 	s.keepStream(st)
-	return nil
+}
+
+// adopt takes a stream over that another replica wrote.
+func (s *Session) adopt(st *run.Stream) {
+	st.Lost(func() { s.lostStream(st) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keepStream(st)
 }
 
 func (s *Session) keepStream(st *run.Stream) {
@@ -116,6 +154,24 @@ func (s *Session) keepStream(st *run.Stream) {
 	s.streams[st.ID] = st
 }
 
+// lostStream stops the calls of a stream that another replica has taken over: this one was thought dead.
+func (s *Session) lostStream(st *run.Stream) {
+	s.mu.Lock()
+	var runs []*run.Run
+	for _, r := range s.runs {
+		if r.Stream == st {
+			runs = append(runs, r)
+		}
+	}
+	delete(s.streams, st.ID)
+	s.alone = slices.DeleteFunc(s.alone, func(a *standalone) bool { return a.stream == st })
+	s.mu.Unlock()
+	for _, r := range runs {
+		s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
+		r.Cancel()
+	}
+}
+
 // Stream returns the stream of this session with the given ID, if it is written here.
 func (s *Session) Stream(id string) *run.Stream {
 	s.mu.Lock()
@@ -123,35 +179,29 @@ func (s *Session) Stream(id string) *run.Stream {
 	return s.streams[id]
 }
 
-// EndStandalone ends the standalone streams: their clients are told to come back, elsewhere.
-func (s *Session) EndStandalone(retry time.Duration) {
+// LetGo asks the responses that show streams of this session to close their connections: their clients
+// come back, to another replica if there is one. Standalone streams always can; those of
+// calls only when calls is set.
+func (s *Session) LetGo(retry time.Duration, calls bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.alone {
 		a.stream.Release(retry)
+	}
+	if !calls {
+		return
+	}
+	for _, st := range s.streams {
+		st.Release(retry)
 	}
 }
 
 // Changed tells the client that a list of the server has changed, if it is there to hear it.
 func (s *Session) Changed(method string) {
 	s.mu.Lock()
-	initialized := s.rec.Initialized
+	listens := s.rec.Initialized && len(s.alone) > 0
 	s.mu.Unlock()
-	if initialized {
-		_ = s.SayAlone(wire.AppendCall(nil, "", method, []byte("{}"))) // without a stream the client asks when it needs
+	if listens {
+		s.SayAloneIfHere(wire.AppendCall(nil, "", method, []byte("{}")))
 	}
-}
-
-// ReadLog returns the events after the given index of a stream of this session that is not
-// written here. Errors: store.ErrNotFound, store.ErrTrimmed, store.ErrUnavailable.
-func (s *Session) ReadLog(ctx context.Context, stream string, after int64) ([]run.Event, error) {
-	entries, _, err := s.m.store.Read(ctx, streamLog(s.ID, stream), after+1, run.MaxEvents)
-	if err != nil {
-		return nil, err
-	}
-	events := make([]run.Event, len(entries))
-	for i, e := range entries {
-		events[i] = run.Decode(e)
-	}
-	return events, nil
 }

@@ -11,14 +11,18 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// Config is what a [Manager] is made with. All fields are required.
+// Config is what a [Manager] is made with. All fields but Replica are required.
 type Config struct {
-	Store   store.Store
-	Log     *slog.Logger
-	Replica string // unique among all that share the store
+	Store store.Store
+	Log   *slog.Logger
+	// Name is this replica's, unique among all that share the store.
+	Name string
+	// Replica is nil when nobody shares the store.
+	Replica *replica.Replica
 
 	// Timeout ends a session that has been idle this long.
 	Timeout time.Duration
@@ -132,6 +136,13 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	return nil
 }
 
+// EstablishHere is [Session.Establish] without the store: the session ends with its connection (HTTP+SSE).
+func (s *Session) EstablishHere(version string, initialize json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rec.Version, s.rec.Initialize, s.unstored = version, initialize, true
+}
+
 // Find returns the session and holds it; the caller must [Session.Release] it. find gives
 // the engine for a session that comes to life here.
 // Errors: ErrNotFound, store.ErrUnavailable.
@@ -206,7 +217,7 @@ func (s *Session) touch(now time.Time) {
 		defer cancel()
 		switch err := m.store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
-			m.forget(s, ErrEnded) // it expired, or ended elsewhere
+			m.forget(s) // it expired, or ended elsewhere
 		case err != nil:
 			m.Log.Warn("session not renewed", "session", short(s.ID), "error", err)
 		}
@@ -222,13 +233,13 @@ func (m *Manager) End(ctx context.Context, s *Session) error {
 	if err := m.store.Delete(ctx, recordKey(s.ID)); err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}
-	m.told(s.ID, noteEnded)
-	m.forget(s, ErrEnded)
+	m.tell(noteEnded, noteBody{Session: s.ID})
+	m.forget(s)
 	return nil
 }
 
 // forget drops a session from this replica.
-func (m *Manager) forget(s *Session, _ error) {
+func (m *Manager) forget(s *Session) {
 	m.mu.Lock()
 	if m.live[s.ID] == s {
 		delete(m.live, s.ID)
@@ -251,7 +262,7 @@ func (m *Manager) Each(f func(*Session)) {
 	}
 }
 
-// Close shuts every session here. Their records stay.
+// Close lets go of every session here. Their records stay.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	m.closed = true
@@ -262,7 +273,7 @@ func (m *Manager) Close() {
 	m.live = make(map[string]*Session)
 	m.mu.Unlock()
 	for _, s := range all {
-		s.shut()
+		s.abandon()
 	}
 }
 

@@ -1,12 +1,194 @@
 package session
 
-// note is what replicas tell each other of a session.
-type note byte
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
 
-const (
-	noteChanged note = 'c' // its record: read it again
-	noteEnded   note = 'e'
+	"github.com/sluice-mcp/sluice/internal/replica"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
 )
 
-// told tells the other replicas.
-func (m *Manager) told(id string, n note) {}
+// What replicas tell each other of sessions.
+const (
+	noteChanged = "session.changed" // its record: read it again
+	noteEnded   = "session.ended"
+	noteCancel  = "session.cancel" // a request, by ID
+	noteAnswer  = "session.answer" // of the client, to a request of the replica that is told
+	noteSay     = "session.say"    // on the standalone stream that the replica that is told shows
+	noteTaken   = "session.taken"  // a stream: its client reads it elsewhere now
+)
+
+type noteBody struct {
+	Session string          `json:"session"`
+	ID      string          `json:"id,omitempty"` // of a request or a stream
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   json.RawMessage `json:"error,omitempty"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// tell tells the other replicas, aside. What is lost is mended when they next read the record.
+func (m *Manager) tell(kind string, body noteBody) {
+	if m.Replica == nil {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := m.Replica.Broadcast(ctx, kind, body); err != nil {
+			m.Log.Warn("other replicas not told", "note", kind, "error", err)
+		}
+	}()
+}
+
+// Take takes a note of another replica. It reports false for one that is not about a session.
+func (m *Manager) Take(n replica.Note) bool {
+	if !strings.HasPrefix(n.Kind, "session.") {
+		return false
+	}
+	var body noteBody
+	if err := json.Unmarshal(n.Body, &body); err != nil {
+		m.Log.Error("unreadable note", "note", n.Kind, "error", err)
+		return true
+	}
+	m.mu.Lock()
+	s := m.live[body.Session]
+	m.mu.Unlock()
+	if s == nil {
+		return true
+	}
+	switch n.Kind {
+	case noteChanged:
+		go s.reload()
+	case noteEnded:
+		m.forget(s)
+	case noteCancel:
+		s.Cancel(wire.ID(body.ID))
+	case noteAnswer:
+		s.answer(wire.Message{ID: wire.ID(body.ID), Result: body.Result, Error: body.Error})
+	case noteSay:
+		_ = s.sayHere(body.Data)
+	case noteTaken:
+		if st := s.Stream(body.ID); st != nil {
+			st.Release(0)
+		}
+	}
+	return true
+}
+
+// Doubt makes every session here read its record again: notes may have been missed.
+func (m *Manager) Doubt() {
+	m.Each(func(s *Session) { go s.reload() })
+}
+
+// reload reads the record again. A record that is gone ends the session here.
+func (s *Session) reload() {
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	defer cancel()
+	raw, err := s.m.store.Get(ctx, recordKey(s.ID))
+	if errors.Is(err, store.ErrNotFound) {
+		s.m.forget(s)
+		return
+	}
+	if err != nil {
+		return // the next request that needs the store says so
+	}
+	rec, err := decodeRecord(raw)
+	if err != nil {
+		s.m.Log.Error("session record", "session", short(s.ID), "error", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	levelChanged := rec.LogLevel != s.rec.LogLevel
+	s.rec = *rec
+	if levelChanged && s.server != nil && len(s.runs) == 0 {
+		// The SDK has no door to its session's level: the next call connects with the new one.
+		go s.server.Close()
+		s.server = nil
+	}
+}
+
+// replicaOf returns the replica that a request to the client names, see [Session.ask].
+func replicaOf(id wire.ID) string {
+	name, _, _ := strings.Cut(wire.Unquote([]byte(id)), ".")
+	return name
+}
+
+// Answer hands a client's response to the handler that asked, on whichever replica it runs. An
+// answer that nobody waits for, late or of another session, is ignored.
+func (s *Session) Answer(ctx context.Context, m wire.Message) {
+	if s.answer(m) || s.m.Replica == nil {
+		return
+	}
+	to := replicaOf(m.ID)
+	if to == "" || to == s.m.Replica.ID {
+		return
+	}
+	body := noteBody{Session: s.ID, ID: string(m.ID), Result: m.Result, Error: m.Error}
+	if _, err := s.m.Replica.Send(ctx, to, noteAnswer, body); err != nil {
+		s.m.Log.Warn("answer not handed on", "session", short(s.ID), "error", err)
+	}
+}
+
+// CancelAnywhere cancels the request with this ID on whichever replica it runs.
+func (s *Session) CancelAnywhere(id wire.ID) {
+	if !s.Cancel(id) {
+		s.m.tell(noteCancel, noteBody{Session: s.ID, ID: string(id)})
+	}
+}
+
+// Replicas that show a session's standalone stream say so in the store, so that a message that
+// arises elsewhere finds it and no two replicas show the same one.
+
+func aloneKey(id string) string { return "alone:" + id }
+
+func (s *Session) claimAlone(ctx context.Context) error {
+	if s.m.Replica == nil {
+		return nil
+	}
+	return s.m.store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
+}
+
+// aloneAt returns the replica that shows the standalone stream; "" if none is known.
+func (s *Session) aloneAt(ctx context.Context) string {
+	raw, err := s.m.store.Get(ctx, aloneKey(s.ID))
+	if err != nil {
+		return ""
+	}
+	return string(raw)
+}
+
+// SayAlone puts a message on exactly one standalone stream, of whichever replica. Errors: ErrNoStream.
+func (s *Session) SayAlone(data []byte) error {
+	if s.m.Replica == nil {
+		return s.sayHere(data)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	defer cancel()
+	at := s.aloneAt(ctx)
+	if at == "" || at == s.m.Replica.ID {
+		return s.sayHere(data)
+	}
+	taken, err := s.m.Replica.Send(ctx, at, noteSay, noteBody{Session: s.ID, Data: data})
+	if err == nil && !taken {
+		err = ErrNoStream
+	}
+	return err
+}
+
+// SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it.
+func (s *Session) SayAloneIfHere(data []byte) {
+	if s.m.Replica != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+		defer cancel()
+		if at := s.aloneAt(ctx); at != s.m.Replica.ID {
+			return
+		}
+	}
+	_ = s.sayHere(data) // without a stream the client asks when it needs to know
+}

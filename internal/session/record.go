@@ -64,6 +64,13 @@ func (r *Record) state() (*mcp.ServerSessionState, error) {
 
 // update changes the record in the store and here. f may be called several times.
 func (s *Session) update(ctx context.Context, f func(*Record)) error {
+	s.mu.Lock()
+	if s.unstored {
+		defer s.mu.Unlock()
+		f(&s.rec)
+		return nil
+	}
+	s.mu.Unlock()
 	for {
 		old, err := s.m.store.Get(ctx, recordKey(s.ID))
 		if err != nil {
@@ -86,7 +93,7 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 			s.mu.Lock()
 			s.rec = *rec
 			s.mu.Unlock()
-			s.m.told(s.ID, noteChanged)
+			s.m.tell(noteChanged, noteBody{Session: s.ID})
 		}
 		return err
 	}

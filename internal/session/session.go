@@ -32,11 +32,13 @@ type Session struct {
 	last    time.Time       // when using became zero
 	touched time.Time       // when the record's time was last renewed
 	closed  bool
-	runs    map[string]*run.Run    // by the key of the request's ID
-	streams map[string]*run.Stream // that clients can come back to
-	alone   []*standalone
-	waiting map[wire.ID]*question
-	seq     int
+	// unstored sessions have no record in the store.
+	unstored bool
+	runs     map[string]*run.Run    // by the key of the request's ID
+	streams  map[string]*run.Stream // that clients can come back to
+	alone    []*standalone
+	waiting  map[wire.ID]*question
+	seq      int
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
@@ -50,6 +52,13 @@ func (s *Session) Version() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rec.Version
+}
+
+// Subscribed returns the resources that the client has subscribed to.
+func (s *Session) Subscribed() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.Subscriptions
 }
 
 // Release lets go of a session that was held.
@@ -89,7 +98,12 @@ func (s *Session) rest(now time.Time) {
 }
 
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
-func (s *Session) shut() {
+func (s *Session) shut() { s.leave((*run.Stream).End) }
+
+// abandon ends the session's life on this replica without a word: another one may go on with it.
+func (s *Session) abandon() { s.leave(func(st *run.Stream) { st.Fail(run.ErrLost) }) }
+
+func (s *Session) leave(end func(*run.Stream)) {
 	s.mu.Lock()
 	s.closed = true
 	server := s.server
@@ -97,12 +111,14 @@ func (s *Session) shut() {
 	runs, streams, waiting := s.runs, s.streams, s.waiting
 	s.runs, s.streams, s.waiting, s.alone = nil, nil, nil, nil
 	s.mu.Unlock()
+	for _, st := range streams {
+		if !st.Ended() {
+			end(st)
+		}
+	}
 	s.cancel(ErrEnded)
 	for _, r := range runs {
 		r.Cancel()
-	}
-	for _, st := range streams {
-		st.End()
 	}
 	for _, q := range waiting {
 		q.fail(ErrEnded.Error())
@@ -235,6 +251,10 @@ func (s *Session) deliver(ctx context.Context, method string, data []byte) error
 	switch method {
 	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
 		return nil // the engine's watcher tells of these, also to sessions that are not connected
+	case "notifications/resources/updated":
+		if s.m.Replica != nil {
+			return nil // likewise: the client's stream may be at another replica
+		}
 	}
 	return s.SayAlone(data)
 }
@@ -266,7 +286,7 @@ func (s *Session) ask(m engine.Outgoing) (wire.ID, error) {
 		return "", fmt.Errorf("%d requests wait for this client already", maxQuestions)
 	}
 	s.seq++
-	id := wire.ID(`"` + s.m.Replica + "." + strconv.Itoa(s.seq) + "." + short(s.ID) + `"`)
+	id := wire.ID(`"` + s.m.Name + "." + strconv.Itoa(s.seq) + "." + short(s.ID) + `"`)
 	q := &question{ref: m.Ref, reply: m.Reply}
 	q.timer = time.AfterFunc(s.m.ReplyTimeout, func() {
 		if q := s.answered(id); q != nil {
@@ -321,9 +341,9 @@ func (s *Session) answered(id wire.ID) *question {
 	return q
 }
 
-// Answer hands a client's response to the handler that asked. It reports false
+// answer hands a client's response to the handler that asked. It reports false
 // when nobody here waits for it.
-func (s *Session) Answer(m wire.Message) bool {
+func (s *Session) answer(m wire.Message) bool {
 	q := s.answered(m.ID)
 	if q == nil {
 		return false

@@ -1,0 +1,225 @@
+package sluice
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/replica"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file carries changes of servers to clients: of lists, and of resources that clients have
+// subscribed to; within this replica, and to those of the others.
+
+const (
+	noteList     = "changes.list"     // a list of the server has changed
+	noteUpdated  = "changes.updated"  // a resource has
+	noteInterest = "changes.interest" // resources that clients of the sender have subscribed to
+	noteWho      = "changes.who"      // a new replica asks for everybody's interest
+)
+
+type changeNote struct {
+	Method string          `json:"method,omitempty"`
+	Params json.RawMessage `json:"params,omitempty"`
+	URIs   []string        `json:"uris,omitempty"`
+}
+
+// changed is called when a server of this replica says that something has changed. Listening clients of
+// 2026-07-28 here are told by the SDK, on the session that each of them has.
+func (h *Handler) changed(e *engine.Engine, method string, params json.RawMessage) {
+	go func() { // the SDK waits for us, and tells its sessions one after the other
+		kind := noteList
+		if method == "notifications/resources/updated" {
+			kind = noteUpdated
+		}
+		if h.replica != nil {
+			ctx, cancel := context.WithTimeout(h.ctx, 5*time.Second)
+			defer cancel()
+			if err := h.replica.Broadcast(ctx, kind, changeNote{Method: method, Params: params}); err != nil {
+				h.log.Warn("other replicas not told of a change", "method", method, "error", err)
+			}
+		}
+		h.tellSessions(method, params, e)
+	}()
+}
+
+// tellSessions tells the sessions of a server (nil: of any) that are alive here.
+func (h *Handler) tellSessions(method string, params json.RawMessage, e *engine.Engine) {
+	uri := wire.Unquote(wire.Member(params, "uri"))
+	h.sessions.Each(func(s *session.Session) {
+		switch {
+		case e != nil && s.Engine != e:
+		case method != "notifications/resources/updated":
+			s.Changed(method)
+		case slices.Contains(s.Subscribed(), uri):
+			s.SayAloneIfHere(wire.AppendCall(nil, "", method, params))
+		}
+	})
+}
+
+// takeNote takes a note of another replica.
+func (h *Handler) takeNote(n replica.Note) {
+	if h.sessions.Take(n) {
+		return
+	}
+	var body changeNote
+	if err := json.Unmarshal(n.Body, &body); err != nil {
+		h.log.Error("unreadable note", "note", n.Kind, "error", err)
+		return
+	}
+	switch n.Kind {
+	case noteList, noteUpdated:
+		go h.tellSessions(body.Method, body.Params, nil)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for l := range h.listens {
+			l.tell(body.Method, body.Params)
+		}
+	case noteInterest:
+		h.changes.want(body.URIs)
+	case noteWho:
+		h.changes.announce()
+	}
+}
+
+// changes keeps the watchers of this replica's servers subscribed to the resources that clients of any
+// replica are interested in: the SDK tells of a change only those that are subscribed where it happens.
+// Interest is announced again and again, and ends when it no longer is.
+type changes struct {
+	h *Handler
+
+	mu    sync.Mutex
+	until map[string]time.Time // by URI
+	timer *time.Timer
+	done  bool
+}
+
+const (
+	announceEvery = 20 * time.Second
+	interestFor   = 3 * announceEvery
+)
+
+func (c *changes) start() {
+	c.broadcast(noteWho, nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(announceEvery, c.tick)
+}
+
+func (c *changes) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+func (c *changes) tick() {
+	c.announce()
+	now := time.Now()
+	c.mu.Lock()
+	var over []string
+	for uri, until := range c.until {
+		if now.After(until) {
+			over = append(over, uri)
+			delete(c.until, uri)
+		}
+	}
+	if !c.done {
+		c.timer.Reset(announceEvery)
+	}
+	c.mu.Unlock()
+	c.subscribe(over, false)
+}
+
+// announce tells everybody, this replica too, what the clients here are subscribed to.
+func (c *changes) announce() {
+	if c.h == nil {
+		return // nobody else is there, and the SDK tells its own sessions
+	}
+	set := make(map[string]bool)
+	c.h.sessions.Each(func(s *session.Session) {
+		for _, uri := range s.Subscribed() {
+			set[uri] = true
+		}
+	})
+	c.h.mu.Lock()
+	for l := range c.h.listens {
+		if w := l.wants.Load(); w != nil {
+			for _, uri := range w.ResourceSubscriptions {
+				set[uri] = true
+			}
+		}
+	}
+	c.h.mu.Unlock()
+	if len(set) == 0 {
+		return
+	}
+	uris := make([]string, 0, len(set))
+	for uri := range set {
+		uris = append(uris, uri)
+	}
+	c.want(uris)
+	c.broadcast(noteInterest, uris)
+}
+
+func (c *changes) broadcast(kind string, uris []string) {
+	go func() {
+		ctx, cancel := context.WithTimeout(c.h.ctx, 5*time.Second)
+		defer cancel()
+		if err := c.h.replica.Broadcast(ctx, kind, changeNote{URIs: uris}); err != nil {
+			c.h.log.Warn("subscriptions not announced", "error", err)
+		}
+	}()
+}
+
+// want notes interest in resources.
+func (c *changes) want(uris []string) {
+	c.mu.Lock()
+	var fresh []string
+	if c.until == nil {
+		c.until = make(map[string]time.Time)
+	}
+	for _, uri := range uris {
+		if _, known := c.until[uri]; !known {
+			fresh = append(fresh, uri)
+		}
+		c.until[uri] = time.Now().Add(interestFor)
+	}
+	c.mu.Unlock()
+	c.subscribe(fresh, true)
+}
+
+func (c *changes) subscribe(uris []string, on bool) {
+	if len(uris) == 0 {
+		return
+	}
+	go c.h.engines.each(func(e *engine.Engine) {
+		for _, uri := range uris {
+			if err := e.WatchResource(c.h.ctx, uri, on); err != nil {
+				c.h.log.Info("resource not watched", "uri", uri, "error", err) // a server without subscriptions
+			}
+		}
+	})
+}
+
+// subscribeAll subscribes a watcher that has just begun.
+func (c *changes) subscribeAll(e *engine.Engine) {
+	c.mu.Lock()
+	uris := make([]string, 0, len(c.until))
+	for uri := range c.until {
+		uris = append(uris, uri)
+	}
+	c.mu.Unlock()
+	for _, uri := range uris {
+		if err := e.WatchResource(c.h.ctx, uri, true); err != nil {
+			c.h.log.Info("resource not watched", "uri", uri, "error", err)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+// Package replica owns this process's place among those that share a store: the
+// lease that says it lives, the notes that replicas send each other, and the
+// answer whether another one still lives. It does not know what the notes mean.
+package replica
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/store"
+)
+
+const (
+	// Lease is how long a replica that has fallen silent still counts as alive. One whose process has
+	// died is noticed sooner: its subscription goes with its connection.
+	Lease = 3 * time.Second
+	renew = Lease / 3
+
+	everyone = "replicas"
+)
+
+// Note is a message between replicas.
+type Note struct {
+	From string          `json:"from"`
+	Kind string          `json:"kind"`
+	Body json.RawMessage `json:"body,omitempty"`
+}
+
+// Replica is this process as others see it. Its methods are safe for concurrent use.
+type Replica struct {
+	ID    string
+	store store.Store
+	log   *slog.Logger
+	take  func(Note)
+	lost  func()
+
+	sub  store.Subscription
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu   sync.Mutex
+	dead map[string]time.Time // peers found without a subscription, and since when
+}
+
+// New returns a replica that has not joined the others yet.
+func New(s store.Store, log *slog.Logger, id string) *Replica {
+	return &Replica{ID: id, store: s, log: log, stop: func() {}, dead: make(map[string]time.Time)}
+}
+
+// Start joins the replicas that share the store. take is called for each note from another replica, one
+// after the other; lost is called when notes may have been missed. When the store is out of reach, joining is
+// tried again in the background, and until it succeeds the replica counts as dead to others.
+func (r *Replica) Start(take func(Note), lost func()) {
+	r.take, r.lost = take, lost
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	joined := make(chan struct{})
+	r.done.Go(func() { r.live(ctx, joined) })
+	// A moment for the ordinary case: who uses the replica at once finds it joined.
+	select {
+	case <-joined:
+	case <-time.After(time.Second):
+	}
+}
+
+func topic(id string) string { return "replica:" + id }
+
+func leaseKey(id string) string { return "lease:" + id }
+
+// live joins, and then renews the lease and takes notes until ctx ends.
+func (r *Replica) live(ctx context.Context, joined chan struct{}) {
+	tick := time.NewTicker(renew)
+	defer tick.Stop()
+	for r.sub == nil {
+		err := r.join(ctx)
+		if err == nil {
+			break
+		}
+		r.log.Error("cannot join the other replicas", "error", err)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	close(joined)
+	defer r.leave()
+	failing := false
+	for {
+		select {
+		case m, ok := <-r.sub.C():
+			if !ok {
+				return
+			}
+			r.taken(m)
+		case <-tick.C:
+			err := r.renew(ctx)
+			if (err != nil) != failing { // say it once, not every second
+				failing = err != nil
+				r.log.Warn("lease", "renewed", !failing, "error", err)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Replica) join(ctx context.Context) error {
+	sub, err := r.store.Subscribe(ctx, topic(r.ID), everyone)
+	if err != nil {
+		return err
+	}
+	if err := r.renew(ctx); err != nil {
+		return errors.Join(err, sub.Close())
+	}
+	r.sub = sub
+	return nil
+}
+
+func (r *Replica) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renew)
+	defer cancel()
+	return r.store.Put(ctx, leaseKey(r.ID), []byte("1"), Lease)
+}
+
+// leave tells the others at once that this replica is gone.
+func (r *Replica) leave() {
+	_ = r.sub.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = r.store.Delete(ctx, leaseKey(r.ID)) // it ends by itself otherwise
+}
+
+func (r *Replica) taken(m store.Message) {
+	if m.Topic == "" {
+		r.lost()
+		return
+	}
+	var n Note
+	if err := json.Unmarshal(m.Data, &n); err != nil {
+		r.log.Error("unreadable note from a replica", "error", err)
+		return
+	}
+	if n.From != r.ID {
+		r.take(n)
+	}
+}
+
+// Stop leaves the replicas. It is idempotent.
+func (r *Replica) Stop() {
+	r.stop()
+	r.done.Wait()
+}
+
+// Send sends a note to one replica. It reports false when nobody took it.
+func (r *Replica) Send(ctx context.Context, to, kind string, body any) (bool, error) {
+	n, err := r.publish(ctx, topic(to), kind, body)
+	return n > 0, err
+}
+
+// Broadcast sends a note to all others.
+func (r *Replica) Broadcast(ctx context.Context, kind string, body any) error {
+	_, err := r.publish(ctx, everyone, kind, body)
+	return err
+}
+
+func (r *Replica) publish(ctx context.Context, topic, kind string, body any) (int, error) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		return 0, err
+	}
+	note, err := json.Marshal(Note{From: r.ID, Kind: kind, Body: raw})
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.store.Publish(ctx, topic, note)
+	if err != nil {
+		return 0, fmt.Errorf("telling other replicas: %w", err)
+	}
+	return n, nil
+}
+
+// confirm is how long a replica must be without a subscription to count as dead: a
+// connection to the store that is being mended is not a death.
+const confirm = 150 * time.Millisecond
+
+// Alive reports whether another replica lives: it has renewed its lease, and is there to take notes.
+// Errors: store.ErrUnavailable; nothing is known then.
+func (r *Replica) Alive(ctx context.Context, id string) (bool, error) {
+	if id == r.ID {
+		return true, nil
+	}
+	_, err := r.store.Get(ctx, leaseKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	n, err := r.store.Receivers(ctx, topic(id))
+	if err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n > 0 {
+		delete(r.dead, id)
+		return true, nil
+	}
+	since, known := r.dead[id]
+	if !known {
+		if len(r.dead) > 1000 { // replicas come and go over the years
+			clear(r.dead)
+		}
+		r.dead[id] = time.Now()
+		return true, nil
+	}
+	return time.Since(since) < confirm, nil
+}

@@ -1,0 +1,68 @@
+package run
+
+import (
+	"context"
+
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// NewMirror returns a stream that shows, after the given index, what another replica writes into its log.
+func NewMirror(id string, after int64) *Stream {
+	return &Stream{ID: id, next: after + 1, shown: after + 1, owed: 1}
+}
+
+// Feed adds events that were read from the log; they must go on where the last ones ended. It waits
+// while the reader is slow. Errors: ctx's.
+func (s *Stream) Feed(ctx context.Context, events []Event) error {
+	for _, e := range events {
+		for {
+			s.mu.Lock()
+			if !s.full() || s.reader == nil {
+				break
+			}
+			if s.room == nil {
+				s.room = make(chan struct{})
+			}
+			room := s.room
+			s.mu.Unlock()
+			select {
+			case <-room:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		s.events = append(s.events, e)
+		s.next, s.shown = e.Index+1, e.Index+1
+		s.bytes += len(e.Data)
+		s.ended = s.ended || e.Kind == Last || e.Kind == End
+		s.wake()
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// Next returns the index of the stream's next event.
+func (s *Stream) Next() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
+}
+
+// Own makes this replica the writer of a mirror, whose log it has claimed. owed responses are still to
+// come. sent are the messages that are in the log already: when a call runs
+// again, what it says again is not said twice.
+func (s *Stream) Own(log store.Log, name string, owed int, sent []Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log, s.logName, s.owed = log, name, owed
+	if len(sent) > 0 {
+		s.repeats = newRepeats(sent)
+	}
+}
+
+// Lost sets what is called, once, when another replica has taken the stream over.
+func (s *Stream) Lost(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onLost = f
+}

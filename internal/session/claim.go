@@ -1,0 +1,314 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// A stream that becomes visible is registered: which replica runs what for it. Whoever finds
+// its replica dead claims it by compare-and-swap, and then fences the old owner off by an
+// entry in the log: an append names the index it goes to, and the old owner's is taken.
+
+// Pending is a call that owes its response to a stream.
+type Pending struct {
+	ID     json.RawMessage `json:"id"`
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params,omitempty"`
+	// Repeatable: the call may run again when its replica is lost.
+	Repeatable bool `json:"repeatable,omitempty"`
+}
+
+// registration is what the store keeps of a stream with calls.
+type registration struct {
+	Replica string    `json:"replica"`
+	Claims  int       `json:"claims,omitempty"`
+	Calls   []Pending `json:"calls"`
+}
+
+// maxClaims bounds how often a call runs again: one that brings its process down must not bring all of them down.
+const maxClaims = 3
+
+func registrationKey(session, stream string) string { return "run:" + session + ":" + stream }
+
+// register notes that this replica runs calls for a stream. It does nothing when there are no others.
+func (s *Session) register(ctx context.Context, stream string, calls []Pending) error {
+	if s.m.Replica == nil {
+		return nil
+	}
+	raw, err := json.Marshal(registration{Replica: s.m.Replica.ID, Calls: calls})
+	if err != nil {
+		return err
+	}
+	return s.m.store.Create(ctx, registrationKey(s.ID, stream), raw, run.KeepOpen)
+}
+
+// Rerun executes a call of a dead replica again; its response goes to st.
+type Rerun func(p Pending, st *run.Stream)
+
+// Follow returns a stream of this session that is not written here, from after the given index on. It is followed
+// until ctx ends. If its replica dies, this one claims it: calls that may run again are given to rerun, the others end in an error.
+// Errors: store.ErrNotFound, store.ErrTrimmed, store.ErrUnavailable.
+func (s *Session) Follow(ctx context.Context, stream string, after int64, rerun Rerun) (*run.Stream, error) {
+	f := &follower{s: s, name: streamLog(s.ID, stream), rerun: rerun, mirror: run.NewMirror(stream, after)}
+	var sub store.Subscription
+	if s.m.Replica != nil {
+		var err error // before the first read, so that nothing falls between
+		if sub, err = s.m.store.Subscribe(ctx, f.name); err != nil {
+			return nil, err
+		}
+	}
+	if err := f.read(ctx); err != nil {
+		if sub != nil {
+			_ = sub.Close()
+		}
+		return nil, err
+	}
+	if f.mirror.Ended() || sub == nil {
+		if sub != nil {
+			_ = sub.Close()
+		}
+		if !f.mirror.Ended() {
+			f.mirror.Fail(run.ErrLost) // nobody writes it any more
+		}
+		return f.mirror, nil
+	}
+	go func() {
+		defer func() { _ = sub.Close() }()
+		if err := f.follow(ctx, sub); err != nil && ctx.Err() == nil {
+			s.m.Log.Warn("following a stream", "session", short(s.ID), "error", err)
+			f.mirror.Fail(err)
+		}
+	}()
+	return f.mirror, nil
+}
+
+// follower shows on this replica what another one writes.
+type follower struct {
+	s      *Session
+	name   string // of the log
+	mirror *run.Stream
+	rerun  Rerun
+	told   bool // the owner knows that its client is here now
+}
+
+// read moves what is new from the log into the mirror.
+func (f *follower) read(ctx context.Context) error {
+	for {
+		from := f.mirror.Next()
+		entries, next, err := f.s.m.store.Read(ctx, f.name, from, run.MaxEvents)
+		if err != nil {
+			return err
+		}
+		if from > next {
+			return fmt.Errorf("the log ends before this event: %w", store.ErrNotFound)
+		}
+		if err := f.mirror.Feed(ctx, decode(entries)); err != nil {
+			return err
+		}
+		if from = f.mirror.Next(); from >= next || len(entries) == 0 {
+			return nil
+		}
+	}
+}
+
+func decode(entries []store.Entry) []run.Event {
+	events := make([]run.Event, len(entries))
+	for i, e := range entries {
+		events[i] = run.Decode(e)
+	}
+	return events
+}
+
+// pulse is how often a followed replica is asked whether it lives. It also mends a lost wake-up.
+const pulse = 200 * time.Millisecond
+
+func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
+	tick := time.NewTicker(pulse)
+	defer tick.Stop()
+	// Whoever comes from a replica that has just died need not wait for the first tick to begin to notice.
+	first := time.After(0)
+	for {
+		select {
+		case _, ok := <-sub.C():
+			if !ok {
+				return store.ErrClosed
+			}
+		case <-first:
+			if mine, err := f.check(ctx); err != nil || mine {
+				return f.survive(ctx, err)
+			}
+		case <-tick.C:
+			if mine, err := f.check(ctx); err != nil || mine {
+				if err = f.survive(ctx, err); err != nil || mine {
+					return err
+				}
+			}
+		case <-ctx.Done():
+			return nil
+		}
+		if err := f.survive(ctx, f.read(ctx)); err != nil {
+			return err
+		}
+		if f.mirror.Ended() {
+			return nil
+		}
+	}
+}
+
+// survive lets a store that is away come back: the stream pauses.
+func (f *follower) survive(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
+		return nil
+	}
+	return err
+}
+
+// check claims the stream if its replica is dead. It reports true when this replica is the writer now.
+func (f *follower) check(ctx context.Context) (mine bool, err error) {
+	key := registrationKey(f.s.ID, f.mirror.ID)
+	old, err := f.s.m.store.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		// A standalone stream, or a call that ended long ago. The former moves to where its client is.
+		return f.claimAlone(ctx)
+	}
+	if err != nil {
+		return false, err
+	}
+	var reg registration
+	if err := json.Unmarshal(old, &reg); err != nil {
+		return false, fmt.Errorf("reading a run's registration: %w", err)
+	}
+	alive, err := f.s.m.Replica.Alive(ctx, reg.Replica)
+	if err != nil {
+		return false, err
+	}
+	if alive {
+		if !f.told {
+			f.told = true
+			_, _ = f.s.m.Replica.Send(ctx, reg.Replica, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
+		}
+		return false, nil
+	}
+	reg.Replica = f.s.m.Replica.ID
+	reg.Claims++
+	claimed, err := json.Marshal(reg)
+	if err != nil {
+		return false, err
+	}
+	switch err := f.s.m.store.Swap(ctx, key, old, claimed, run.KeepOpen); {
+	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
+		return false, nil // another was faster
+	case err != nil:
+		return false, err
+	}
+	return true, f.takeOver(ctx, reg)
+}
+
+// takeOver makes this replica the writer of a stream whose registration it has claimed.
+func (f *follower) takeOver(ctx context.Context, reg registration) error {
+	// The claim is made: what follows must be done even if the client leaves now.
+	ctx = context.WithoutCancel(ctx)
+	events, err := f.fence(ctx)
+	if err != nil {
+		return err
+	}
+	if f.mirror.Ended() {
+		return nil // the old owner had come to the end before it died
+	}
+	var owed []Pending
+	for _, call := range reg.Calls {
+		if !answeredIn(events, call.ID) {
+			owed = append(owed, call)
+		}
+	}
+	f.mirror.Own(f.s.m.store, f.name, len(owed), events)
+	f.s.adopt(f.mirror)
+	f.s.m.Log.Info("took over from a lost replica", "session", short(f.s.ID), "calls", len(owed), "claims", reg.Claims)
+	for _, call := range owed {
+		if call.Repeatable && reg.Claims <= maxClaims {
+			f.rerun(call, f.mirror)
+			continue
+		}
+		_ = f.mirror.Respond(wire.AppendError(nil, wire.ID(call.ID), replicaLost(call)), 0)
+	}
+	if len(owed) == 0 {
+		f.mirror.End()
+	}
+	return nil
+}
+
+func replicaLost(call Pending) *wire.Error {
+	why := "The replica that ran this call was lost; the call was not repeated, because nothing says that it is safe to (annotate the tool as read-only or idempotent if it is)"
+	if call.Repeatable {
+		why = "The replicas that ran this call were lost, one after the other"
+	}
+	return &wire.Error{Code: wire.CodeReplicaLost, Message: why}
+}
+
+// fence appends the entry that keeps the old owner from writing, and returns what the log
+// holds before it. The mirror is then up to date.
+func (f *follower) fence(ctx context.Context) ([]run.Event, error) {
+	for {
+		if err := f.read(ctx); err != nil {
+			return nil, err
+		}
+		if f.mirror.Ended() {
+			return nil, nil
+		}
+		at := f.mirror.Next()
+		bounds := store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen}
+		err := f.s.m.store.Append(ctx, f.name, at, [][]byte{run.Entry(run.Claim)}, bounds)
+		if errors.Is(err, store.ErrFenced) {
+			continue // the old owner wrote a last time
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := f.read(ctx); err != nil {
+			return nil, err
+		}
+		return f.history(ctx, at)
+	}
+}
+
+// history returns what the log still has before the given index.
+func (f *follower) history(ctx context.Context, before int64) ([]run.Event, error) {
+	for from := max(0, before-run.MaxEvents); from < before; from++ {
+		entries, _, err := f.s.m.store.Read(ctx, f.name, from, run.MaxEvents)
+		if errors.Is(err, store.ErrTrimmed) {
+			continue
+		}
+		return decode(entries), err
+	}
+	return nil, nil
+}
+
+func answeredIn(events []run.Event, id json.RawMessage) bool {
+	for _, e := range events {
+		if (e.Kind == run.Response || e.Kind == run.Last) && string(wire.Member(e.Data, "id")) == string(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// claimAlone moves a standalone stream here.
+func (f *follower) claimAlone(ctx context.Context) (bool, error) {
+	at := f.s.aloneAt(ctx)
+	if _, err := f.fence(ctx); err != nil || f.mirror.Ended() {
+		return f.mirror.Ended(), err
+	}
+	f.mirror.Own(f.s.m.store, f.name, 0, nil)
+	f.s.adoptAlone(f.mirror)
+	if at != "" && at != f.s.m.Replica.ID {
+		_, _ = f.s.m.Replica.Send(ctx, at, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
+	}
+	return true, f.s.claimAlone(ctx)
+}

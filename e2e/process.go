@@ -1,13 +1,14 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -74,16 +75,27 @@ func (p *process) end(grace time.Duration) bool {
 	}
 }
 
-// freePort returns a loopback port that nobody listens on. It lies below the range from which
-// systems take the ports of outgoing connections, so that a restarted
+// Ports are taken from below the range that systems give to outgoing connections, so that a restarted
 // server does not find its port taken by one of its clients.
+const (
+	firstPort = 20000
+	ports     = 12000
+)
+
+// lastPort is the one handed out last. Test binaries that run at the same time begin at different ports.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(os.Getpid()) * 61 % ports) }
+
+// freePort returns a loopback port that nobody listens on, and never the same twice in a
+// row: its server may not have bound it yet when the next one is asked for.
 func freePort() (int, error) {
-	for range 100 {
-		port := 20000 + rand.IntN(12000)
+	for range ports {
+		port := firstPort + int(lastPort.Add(1)%ports)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			return port, l.Close()
 		}
 	}
-	return 0, fmt.Errorf("e2e: no free port found on 127.0.0.1")
+	return 0, errors.New("e2e: no free port on 127.0.0.1")
 }

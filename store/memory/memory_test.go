@@ -82,7 +82,7 @@ func TestMemory(t *testing.T) {
 		empty, goroutines := heap(), runtime.NumGoroutine()
 		for i := range n {
 			key := fmt.Sprintf("session:%032x", i)
-			if err := m.Put(ctx, key, value, time.Minute+time.Duration(i)*time.Millisecond); err != nil {
+			if err := m.Put(ctx, key, value, time.Hour); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -94,6 +94,11 @@ func TestMemory(t *testing.T) {
 		}
 		if now := runtime.NumGoroutine(); now > goroutines {
 			t.Errorf("%d goroutines more", now-goroutines)
+		}
+		for i := range n { // sooner than they were to expire
+			if err := m.Touch(ctx, fmt.Sprintf("session:%032x", i), time.Minute+time.Duration(i)*time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
 		}
 		time.Sleep(2 * time.Minute)
 		if left := heap() - empty; left > n*size/50 {

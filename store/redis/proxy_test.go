@@ -13,10 +13,10 @@ import (
 // A proxy stands between store and server; it can end TLS, and make connections silent.
 type proxy struct {
 	listener net.Listener
-	target   string
 	wg       sync.WaitGroup
 
 	mu     sync.Mutex
+	target string
 	silent *atomic.Bool // of the connections made since the last stall
 	conns  []net.Conn
 }
@@ -48,19 +48,28 @@ func (p *proxy) stall() {
 	p.silent = new(atomic.Bool)
 }
 
+// redirect makes new connections lead elsewhere.
+func (p *proxy) redirect(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 func (p *proxy) serve() {
 	for {
 		in, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target, silent := p.target, p.silent
+		p.mu.Unlock()
+		out, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = in.Close()
 			continue
 		}
 		p.mu.Lock()
-		silent := p.silent
 		p.conns = append(p.conns, in, out)
 		p.mu.Unlock()
 		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {

@@ -15,12 +15,13 @@ import (
 // One goroutine does that, from the first subscription until close, so that
 // SUBSCRIBE and UNSUBSCRIBE of one topic never overtake each other and concurrent changes share a round trip.
 type pubsub struct {
-	client rueidis.Client
-	prefix string
-	hub    *fanout.Hub
-	kick   chan struct{} // there is something in pending
-	quit   chan struct{}
-	done   chan struct{}
+	client  rueidis.Client
+	prefix  string
+	timeout time.Duration
+	hub     *fanout.Hub
+	kick    chan struct{} // there is something in pending
+	quit    chan struct{}
+	done    chan struct{}
 
 	mu      sync.Mutex
 	running bool
@@ -34,9 +35,9 @@ type batch struct {
 	waiters []chan<- error      // each has room for one
 }
 
-func newPubsub(client rueidis.Client, prefix string, hub *fanout.Hub) *pubsub {
+func newPubsub(client rueidis.Client, prefix string, timeout time.Duration) *pubsub {
 	return &pubsub{
-		client: client, prefix: prefix, hub: hub,
+		client: client, prefix: prefix, timeout: timeout, hub: fanout.NewHub(),
 		kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }
@@ -53,7 +54,7 @@ func (p *pubsub) settle(ctx context.Context, topics []string) error {
 	}
 	waiter := make(chan error, 1)
 	p.changed(topics, waiter)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	select {
 	case err := <-waiter:
@@ -254,7 +255,7 @@ func (l *link) do(topics []string, command func(channels []string) rueidis.Compl
 	for i, t := range topics {
 		channels[i] = l.channel(t)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	return l.conn.Do(ctx, command(channels)).Error()
 }

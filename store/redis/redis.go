@@ -4,6 +4,9 @@
 //
 // Every call is one round trip, on one pipelined connection, and ends within a second. None is
 // ever repeated: when the connection is lost the outcome of a write is unknown.
+//
+// The server should not evict what has not expired (maxmemory-policy noeviction or volatile-*
+// with room to spare): a log that vanishes early ends its stream.
 package redis
 
 import (
@@ -18,13 +21,12 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/sluice-mcp/sluice/store"
-	"github.com/sluice-mcp/sluice/store/internal/fanout"
 )
 
 const (
-	// timeout bounds each call, and each attempt to connect.
-	timeout = time.Second
-	// keepAlive is how often an idle connection is checked; one that then keeps silent for timeout is dropped.
+	// defaultTimeout bounds each call, and each attempt to connect.
+	defaultTimeout = time.Second
+	// keepAlive is how often an idle connection is checked; one that then keeps silent for the timeout is dropped.
 	keepAlive = 500 * time.Millisecond
 	// bufferSize is that of each of a connection's two buffers.
 	bufferSize = 32 << 10
@@ -36,7 +38,9 @@ var _ store.Store = (*Redis)(nil)
 // Publish and Receivers count are replicas.
 type Redis struct {
 	client  rueidis.Client
+	dialer  *dialer
 	prefix  string
+	timeout time.Duration
 	scripts scripts
 	sub     *pubsub
 	closed  atomic.Bool
@@ -48,19 +52,28 @@ type Redis struct {
 // It is an error when the server refuses the credentials, is a cluster, or the URL is wrong.
 // That the server cannot be reached now is none, for it may be back the next moment: Ping tells.
 func Open(ctx context.Context, rawURL string) (*Redis, error) {
+	return open(ctx, rawURL, defaultTimeout)
+}
+
+func open(ctx context.Context, rawURL string, timeout time.Duration) (*Redis, error) {
 	opt, prefix, err := parse(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+	d := newDialer()
+	opt.DialCtxFn = d.dial
+	opt.Dialer.Timeout, opt.ConnWriteTimeout = timeout, timeout
 	client, err := rueidis.NewClient(opt)
 	if client == nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	r := &Redis{
 		client:  client,
+		dialer:  d,
 		prefix:  prefix,
+		timeout: timeout,
 		scripts: newScripts(),
-		sub:     newPubsub(client, prefix+"t:", fanout.NewHub()),
+		sub:     newPubsub(client, prefix+"t:", timeout),
 	}
 	if err := r.check(ctx); err != nil {
 		_ = r.Close()
@@ -78,6 +91,9 @@ func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
 		}
 		return opt, "", fmt.Errorf("store URL: %w", err)
 	}
+	if u.Scheme != "redis" && u.Scheme != "rediss" {
+		return opt, "", fmt.Errorf("store URL: scheme %q is not redis or rediss", u.Scheme)
+	}
 	opt, err = rueidis.ParseURL(rawURL)
 	if err != nil {
 		return opt, "", err
@@ -90,7 +106,6 @@ func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
 	opt.AlwaysPipelining = true
 	opt.PipelineMultiplex = -1
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = bufferSize, bufferSize
-	opt.Dialer.Timeout, opt.ConnWriteTimeout = timeout, timeout
 	opt.Dialer.KeepAlive = keepAlive
 	prefix = "sluice:"
 	if q := u.Query(); q.Has("prefix") {
@@ -130,7 +145,7 @@ func (r *Redis) Close() error {
 }
 
 func (r *Redis) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResult {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	return r.client.Do(ctx, cmd)
 }
@@ -138,6 +153,11 @@ func (r *Redis) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResu
 // failed makes the error of a call that the server did not answer, or answered with an error of its own. What
 // the client library says is text only: its context errors may be of our timeout or of another call's context.
 func (r *Redis) failed(ctx context.Context, op string, err error) error {
+	// After a failover the old primary may live on as a replica and keep its clients. Subscriptions
+	// must move too: only the primary's own are counted.
+	if answer, ok := rueidis.IsRedisErr(err); ok && strings.Contains(answer.Error(), "READONLY") {
+		r.dialer.drop()
+	}
 	switch {
 	case r.closed.Load():
 		return wrap(op, store.ErrClosed)

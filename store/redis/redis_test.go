@@ -21,12 +21,12 @@ import (
 func TestContract(t *testing.T) {
 	t.Parallel()
 	needServer(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, realURL) })
+	storetest.Run(t, func(t *testing.T) store.Store { return openPatient(t, realURL) })
 }
 
 func TestContractMiniredis(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) store.Store { return open(t, "redis://"+newMini(t).Addr()) })
+	storetest.Run(t, func(t *testing.T) store.Store { return openPatient(t, "redis://"+newMini(t).Addr()) })
 }
 
 // newMini starts a miniredis whose time passes.
@@ -111,7 +111,7 @@ func TestOpen(t *testing.T) {
 	t.Run("bad URL", func(t *testing.T) {
 		t.Parallel()
 		for _, u := range []string{
-			"", "memory:", "http://127.0.0.1", "redis://user:guess@h:port", "redis://:guess@h/db", "redis://:guess@h/%zz",
+			"", "memory:", "http://127.0.0.1", "unix:///tmp/socket", "redis://user:guess@h:port", "redis://:guess@h/db", "redis://:guess@h/%zz",
 		} {
 			refused(t, u)
 		}
@@ -245,6 +245,34 @@ func TestReplicas(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("a closed replica still counts as a receiver")
 		}
+	}
+}
+
+// TestFailover has the primary become a replica of another server, at an address that leads there from now on.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	one, two := newServer(t), newServer(t)
+	p := newProxy(t, one.addr(), false)
+	r := open(t, "redis://"+p.addr())
+	sub, err := r.Subscribe(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.redirect(two.addr())
+	if got := command(t, one.addr(), fmt.Sprintf("REPLICAOF 127.0.0.1 %d", two.port)); got != "+OK" {
+		t.Fatal(got)
+	}
+	if err := r.Append(t.Context(), "l", 0, nil, store.Bounds{}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("got %v of a replica, want ErrUnavailable", err)
+	}
+	if m := next(t, sub); m.Topic != "" {
+		t.Errorf("got %+v, want the empty message", m)
+	}
+	if err := r.Append(t.Context(), "l", 0, nil, store.Bounds{}); err != nil {
+		t.Error(err)
+	}
+	if n, err := r.Receivers(t.Context(), "t"); n != 1 || err != nil {
+		t.Errorf("got %d receivers, %v, want 1", n, err)
 	}
 }
 

@@ -31,7 +31,7 @@ func newScripts() scripts {
 }
 
 func (r *Redis) run(ctx context.Context, script *rueidis.Lua, key string, args ...string) rueidis.RedisResult {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	return script.Exec(ctx, r.client, []string{key}, args)
 }

@@ -74,7 +74,18 @@ func needServer(tb testing.TB) {
 // open opens the store at a server under a prefix of its own.
 func open(tb testing.TB, rawURL string) *redis.Redis {
 	tb.Helper()
-	r, err := redis.Open(tb.Context(), withPrefix(tb, rawURL, rand.Text()+":"))
+	return openWithin(tb, rawURL, time.Second)
+}
+
+// openPatient opens a store that a busy machine does not make fail.
+func openPatient(tb testing.TB, rawURL string) *redis.Redis {
+	tb.Helper()
+	return openWithin(tb, rawURL, 20*time.Second)
+}
+
+func openWithin(tb testing.TB, rawURL string, timeout time.Duration) *redis.Redis {
+	tb.Helper()
+	r, err := redis.OpenWithin(tb.Context(), withPrefix(tb, rawURL, rand.Text()+":"), timeout)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -23,16 +23,19 @@ func RunOutage(t *testing.T, open func(t *testing.T) (store.Store, Outage)) {
 	for round := range 2 {
 		outage.Stop(t)
 		cs := calls(s, sub)
-		together(2*len(cs), func(i int) {
-			c, limit := cs[i/2], time.Second
-			if i%2 == 1 {
-				limit = 100 * time.Millisecond
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-			if i%2 == 1 {
-				ctx, cancel = context.WithTimeout(t.Context(), limit)
-			}
+		together(3*len(cs), func(i int) {
+			c, limit := cs[i/3], time.Second
+			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			switch i % 3 {
+			case 1:
+				limit = 100 * time.Millisecond
+				ctx, cancel = context.WithTimeout(ctx, limit)
+				defer cancel()
+			case 2:
+				limit = 100 * time.Millisecond
+				defer time.AfterFunc(limit, cancel).Stop()
+			}
 			start := time.Now()
 			wantErr(t, c.do(ctx), store.ErrUnavailable, c.name)
 			const busy = 700 * time.Millisecond

@@ -20,7 +20,7 @@ const rawRevision = "2025-11-25"
 
 // ErrUnknownOutcome says that the connection was lost before the stream could be resumed from anywhere:
 // nobody on this side knows whether the request has been executed.
-var ErrUnknownOutcome = errors.New("e2e: connection lost, outcome unknown")
+var ErrUnknownOutcome = errors.New("connection lost, outcome unknown")
 
 // A RawSession is a client of revision 2025-11-25 that hides nothing: each
 // event can be looked at, and lost connections are resumed in the open. It is for tests of what happens
@@ -39,7 +39,7 @@ type RawSession struct {
 	lastID atomic.Int64
 }
 
-// RawConnect opens a raw session. It is deleted at the end of the test.
+// RawConnect opens a raw session, which declares these capabilities (nil: none). It is deleted at the end of the test.
 func RawConnect(t testing.TB, e Endpoint, capabilities map[string]any) *RawSession {
 	t.Helper()
 	transport := newTransport()
@@ -51,12 +51,17 @@ func RawConnect(t testing.TB, e Endpoint, capabilities map[string]any) *RawSessi
 	if capabilities == nil {
 		capabilities = map[string]any{}
 	}
-	init := s.Send(ctx, "initialize", map[string]any{
-		"protocolVersion": rawRevision,
-		"capabilities":    capabilities,
-		"clientInfo":      map[string]any{"name": "e2e-raw", "version": "v1.0.0"},
+	var init *RawCall
+	var result json.RawMessage
+	err := s.insist(func() (err error) {
+		init = s.Send(ctx, "initialize", map[string]any{
+			"protocolVersion": rawRevision,
+			"capabilities":    capabilities,
+			"clientInfo":      map[string]any{"name": "e2e-raw", "version": "v1.0.0"},
+		})
+		result, err = init.Result()
+		return err
 	})
-	result, err := init.Result()
 	if err != nil {
 		t.Fatalf("e2e: initialize at %s: %v", s.url, err)
 	}
@@ -67,8 +72,9 @@ func RawConnect(t testing.TB, e Endpoint, capabilities map[string]any) *RawSessi
 		t.Fatalf("e2e: initialize at %s: want revision %s, got %s", s.url, rawRevision, result)
 	}
 	s.ID = init.header.Get("Mcp-Session-Id")
-	if err := s.Notify(ctx, "notifications/initialized", nil); err != nil {
-		t.Fatalf("e2e: %v", err)
+	err = s.insist(func() error { return s.Notify(ctx, "notifications/initialized", nil) })
+	if err != nil {
+		t.Fatalf("e2e: notifications/initialized at %s: %v", s.url, err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -76,6 +82,17 @@ func RawConnect(t testing.TB, e Endpoint, capabilities map[string]any) *RawSessi
 		_ = s.Delete(ctx) // the server may be gone
 	})
 	return s
+}
+
+// insist repeats a step of the handshake that was lost: doing it twice does no harm.
+func (s *RawSession) insist(step func() error) error {
+	deadline := time.Now().Add(s.Patience)
+	for {
+		err := step()
+		if !errors.Is(err, ErrUnknownOutcome) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // CallTool calls a tool and asks for progress.

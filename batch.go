@@ -8,9 +8,6 @@ import (
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// maxBatch bounds the messages of one batch.
-const maxBatch = 256
-
 // serveBatch takes a batch, which only revision 2025-03-26 has: its requests run at the same
 // time and share one response. An element that is wrong spoils itself only.
 func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wire.Element) {
@@ -21,10 +18,6 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wir
 	defer s.Release()
 	if s.Version() > wire.Rev0326 {
 		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: batches ended with revision 2025-03-26"))
-		return
-	}
-	if len(batch) > maxBatch {
-		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: the batch is too large"))
 		return
 	}
 	owed := 0

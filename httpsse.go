@@ -114,9 +114,6 @@ func (h *Handler) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 	case e != nil:
 		writeError(w, http.StatusBadRequest, one.ID, e)
 		return
-	case len(batch) > maxBatch:
-		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: the batch is too large"))
-		return
 	case batch == nil:
 		batch = []wire.Element{{Message: one}}
 	}

@@ -49,6 +49,7 @@ var rooms = []room{
 	{name: "internal/wire", neverItself: []string{"./..."}, never: []string{server}, neverAtAll: []string{"net", httpd}},
 	{name: "internal/engine", never: slices.Concat(backends, outer, []string{".", "internal/run", "internal/session", "store/...", "tasks", "auth", httpd})},
 	{name: "internal/run", never: slices.Concat(backends, outer, []string{".", "internal/session", "tasks", "auth"})},
+	{name: "internal/replica", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "tasks", "auth", sdk})},
 	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "tasks"})},
 	// Small helpers of the rooms above, and so known to them but knowing none.
 	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "tasks", "auth"})},

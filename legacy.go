@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -93,6 +95,13 @@ func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire
 	eng := h.engineFor(r)
 	if eng == nil {
 		h.writeSessionError(w, m.ID, errNoServer)
+		return
+	}
+	if versions := eng.Describe().Revisions; !slices.ContainsFunc(versions, func(v string) bool { return !wire.Modern(v) }) {
+		// The only word that a client of the session era may get to show its user.
+		e := wire.UnsupportedBy(versions, wire.Unquote(wire.Member(m.Params, "protocolVersion")))
+		e.Message += ": this server speaks " + strings.Join(versions, ", ")
+		writeError(w, http.StatusBadRequest, m.ID, e)
 		return
 	}
 	s, err := h.sessions.New(eng, h.opts.Principal(r))
@@ -295,7 +304,7 @@ func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
 		}
 		res, err := server.Do(ctx, call)
 		if err != nil {
-			return nil, err
+			return nil, legacyError(c.run.Method, err)
 		}
 		return engine.Marshal(res)
 	case c.run.Method == "logging/setLevel" || c.run.Method == "resources/subscribe" || c.run.Method == "resources/unsubscribe":
@@ -310,8 +319,20 @@ func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
 	}
 }
 
+// legacyError gives a resource that is not there the code that it had until 2026-07-28 (Resources, "Error Handling").
+func legacyError(method string, err error) error {
+	e := engine.ToError(err)
+	if method != "resources/read" || e.Code != wire.CodeInvalidParams || wire.Member(e.Data, "uri") == nil {
+		return err
+	}
+	return &wire.Error{Code: wire.CodeResourceNotFound, Message: e.Message, Data: e.Data}
+}
+
 // changeSession makes a call that changes the SDK's session, and notes the change in the record.
 func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
+	if call.Method == "logging/setLevel" && !wire.ValidLogLevel(wire.Member(call.Params, "level")) {
+		return nil, wire.InvalidParams("Invalid params: unknown log level")
+	}
 	server, err := s.Server()
 	if err != nil {
 		return nil, err

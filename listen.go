@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -54,12 +53,7 @@ func (h *Handler) runListen(rn *run.Run, c *modernCall) {
 	}
 
 	result, err := l.serve(ctx, c)
-	if err != nil {
-		e := engine.ToError(err)
-		rn.Answer(wire.AppendError(nil, rn.ID, e), wire.ModernStatus(e.Code))
-		return
-	}
-	rn.Answer(wire.AppendResult(nil, rn.ID, l.restore(result)), http.StatusOK)
+	answerModern(rn, l.restore(result), err)
 }
 
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.

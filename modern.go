@@ -118,12 +118,17 @@ func methodNotFound(method string) *wire.Error {
 func (h *Handler) runModern(rn *run.Run, c *modernCall) {
 	defer h.limits.leave(c.principal, rn)
 	result, err := h.callModern(rn, c)
-	if err != nil {
-		e := engine.ToError(err)
-		rn.Answer(wire.AppendError(nil, rn.ID, e), wire.ModernStatus(e.Code))
+	answerModern(rn, result, err)
+}
+
+func answerModern(rn *run.Run, result []byte, err error) {
+	if err == nil {
+		rn.Answer(wire.AppendResult(nil, rn.ID, result), http.StatusOK)
 		return
 	}
-	rn.Answer(wire.AppendResult(nil, rn.ID, result), http.StatusOK)
+	e := *engine.ToError(err)
+	e.Code = wire.ModernCode(e.Code)
+	rn.Answer(wire.AppendError(nil, rn.ID, &e), wire.ModernStatus(e.Code))
 }
 
 func (h *Handler) callModern(rn *run.Run, c *modernCall) ([]byte, error) {

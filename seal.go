@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -74,8 +75,9 @@ func (z *sealer) seal(purpose string, s sealed, ttl time.Duration) (string, erro
 // open undoes seal. It returns errSeal for whatever reason: which one is nothing for the client to know.
 func (z *sealer) open(purpose, text string) (sealed, error) {
 	var s sealed
-	box, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
+	// Strict, and no line ends, which the decoder would skip: one state has one text.
+	box, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || strings.ContainsAny(text, "\r\n") {
 		return s, errSeal
 	}
 	for _, key := range z.keys {

@@ -107,7 +107,10 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 		return nil
 	case *jsonrpc.Request:
 		out := Outgoing{Method: m.Method, Params: m.Params}
-		if call, ok := ctx.Value(callKey{}).(*callInfo); ok {
+		if call, ok := ctx.Value(callKey{}).(*callInfo); ok && m.Method == "notifications/progress" {
+			if call.token == nil {
+				return nil // progress may only name a token that the client gave (Progress, "Behavior Requirements")
+			}
 			out.Params = call.restoreToken(out)
 		}
 		if m.Method == "notifications/cancelled" {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,32 +107,29 @@ type callKey struct{}
 
 // callInfo is what the connection must know of the call that a message belongs to.
 type callInfo struct {
-	token   []byte // the client's progress token
+	token   []byte // the client's progress token, or nil
 	mangled []byte // what the SDK makes of it, when that is something else
 }
 
 // newCallInfo finds out whether the SDK, which reads numbers as float64, would send back
 // another token than the client's.
 func newCallInfo(c *Call) *callInfo {
-	if len(c.Token) < 16 || c.Token[0] == '"' {
-		return &callInfo{}
+	info := &callInfo{token: c.Token}
+	if len(c.Token) < 16 || c.Token[0] == '"' { // short numbers survive
+		return info
 	}
 	f, err := strconv.ParseFloat(string(c.Token), 64)
 	if err != nil || math.IsInf(f, 0) {
-		return &callInfo{}
+		return info
 	}
-	mangled, err := json.Marshal(f)
-	if err != nil {
-		return &callInfo{}
+	if mangled, err := json.Marshal(f); err == nil && !bytes.Equal(mangled, c.Token) {
+		info.mangled = mangled
 	}
-	return &callInfo{token: c.Token, mangled: mangled}
+	return info
 }
 
 func (i *callInfo) restoreToken(m Outgoing) json.RawMessage {
-	if i.mangled == nil || m.Method != "notifications/progress" {
-		return m.Params
-	}
-	if string(wire.Member(m.Params, "progressToken")) != string(i.mangled) {
+	if i.mangled == nil || string(wire.Member(m.Params, "progressToken")) != string(i.mangled) {
 		return m.Params
 	}
 	return wire.ReplaceMember(m.Params, "progressToken", i.token)

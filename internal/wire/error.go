@@ -16,16 +16,17 @@ const (
 	CodeMissingCapability  = -32021
 	CodeUnsupportedVersion = -32022
 
-	// Codes of our own lie in the range that JSON-RPC leaves to implementations
-	// (-32000..-32099), outside what the specification has reserved (-32020..-32099)
-	// and the SDK's own use.
+	// CodeResourceNotFound is for sessions only; 2026-07-28 has -32602 in its place.
+	CodeResourceNotFound = -32002
 
-	// CodeSessionNotFound tells a client of the session era to initialize anew.
-	CodeSessionNotFound = -32001
+	// Codes of our own lie outside all that JSON-RPC and MCP reserve (basic/index, "Error Codes").
+
 	// CodeBusy tells that a limit was reached; the HTTP response says when to come back.
-	CodeBusy = -32010
+	CodeBusy = -31010
 	// CodeReplicaLost ends a call whose replica died and which must not run twice.
-	CodeReplicaLost = -32011
+	CodeReplicaLost = -31011
+	// CodeSessionNotFound tells a client of the session era to initialize anew.
+	CodeSessionNotFound = -31012
 )
 
 // Error is a JSON-RPC error object: what the client is told.
@@ -61,6 +62,20 @@ func UnsupportedBy(served []string, requested string) *Error {
 		Requested string   `json:"requested"`
 	}{served, requested})
 	return &Error{Code: CodeUnsupportedVersion, Message: "Unsupported protocol version", Data: data}
+}
+
+// ModernCode keeps a handler to the codes that revision 2026-07-28 lets a server send: those that
+// it reserves have the meaning that it gives them, or are not sent.
+func ModernCode(code int64) int64 {
+	switch {
+	case code == CodeResourceNotFound:
+		return CodeInvalidParams
+	case code >= CodeUnsupportedVersion && code <= CodeHeaderMismatch:
+		return code
+	case code >= -32099 && code <= -32020:
+		return CodeInternal
+	}
+	return code
 }
 
 // ModernStatus maps a JSON-RPC error code to the HTTP status that revision

@@ -164,6 +164,10 @@ func sameValue(header string, value []byte) bool {
 	case '{', '[', 'n':
 		return false
 	}
+	// Only what every reader takes for this number: Go would also read 1_0, 0x1p4 or +42.
+	if end, err := skipNumber([]byte(header+" "), 0); err != nil || end != len(header) || len(header) > len("-9007199254740991.0") {
+		return false
+	}
 	a, err := strconv.ParseFloat(header, 64)
 	if err != nil {
 		return false

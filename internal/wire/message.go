@@ -51,16 +51,28 @@ func ParseBody(body []byte) (one Message, batch []Element, err *Error) {
 		one, err = parse(body)
 		return one, nil, err
 	}
-	_ = elements(body, func(value []byte) error {
+	tooLarge := elements(body, func(value []byte) error {
+		if len(batch) == MaxBatch {
+			return errBatch
+		}
 		m, err := parse(value)
 		batch = append(batch, Element{Message: m, Err: err})
 		return nil
 	})
+	if tooLarge != nil {
+		return Message{}, nil, InvalidRequest("Invalid request: the batch is too large")
+	}
 	if len(batch) == 0 {
 		return Message{}, nil, InvalidRequest("Invalid request: empty batch")
 	}
 	return Message{}, batch, nil
 }
+
+// MaxBatch bounds the messages of one batch. Each costs many times its bytes, so it is
+// held while reading, not after.
+const MaxBatch = 256
+
+var errBatch = errors.New("too many elements")
 
 // Element is one member of a batch.
 type Element struct {
@@ -77,8 +89,8 @@ func parse(data []byte) (Message, *Error) {
 	var m Message
 	var version, id, method []byte
 	var hasID, hasMethod bool
-	seen := 0
-	err := members(data, func(key, value []byte) error {
+	seen, twice := 0, ""
+	_ = members(data, func(key, value []byte) error {
 		var bit int
 		switch string(key) {
 		case "jsonrpc":
@@ -94,9 +106,8 @@ func parse(data []byte) (Message, *Error) {
 		case "error":
 			bit, m.Error = 32, value
 		}
-		if seen&bit != 0 {
-			// Two readers of the message could each see another of the two.
-			return errors.New("Invalid request: duplicate member " + strconv.Quote(string(key)))
+		if seen&bit != 0 && twice == "" {
+			twice = string(key) // two readers of the message could each see another of the two
 		}
 		seen |= bit
 		return nil
@@ -111,8 +122,8 @@ func parse(data []byte) (Message, *Error) {
 		}
 	}
 	switch {
-	case err != nil:
-		return m, InvalidRequest(err.Error())
+	case twice != "":
+		return m, InvalidRequest("Invalid request: duplicate member " + strconv.Quote(twice))
 	case string(version) != `"2.0"`:
 		return m, InvalidRequest(`Invalid request: jsonrpc must be "2.0"`)
 	case badID != "":
@@ -152,11 +163,8 @@ func (m Message) asResponse() (Message, *Error) {
 	case (m.Result == nil) == (m.Error == nil):
 		return m, InvalidRequest("Invalid request: a response has either result or error")
 	case m.Error != nil:
-		var e struct {
-			Code    *int64  `json:"code"`
-			Message *string `json:"message"`
-		}
-		if json.Unmarshal(m.Error, &e) != nil || e.Code == nil || e.Message == nil {
+		code, message := Member(m.Error, "code"), Member(m.Error, "message")
+		if _, err := strconv.ParseInt(string(code), 10, 64); err != nil || len(message) == 0 || message[0] != '"' {
 			return m, InvalidRequest("Invalid request: error needs an integer code and a message")
 		}
 	}

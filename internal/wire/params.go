@@ -57,7 +57,18 @@ func ParseParams(raw []byte) (Params, *Error) {
 	if p.Meta != nil && p.Meta[0] != '{' {
 		return p, InvalidParams("Invalid params: _meta must be an object")
 	}
+	if string(p.Arguments) == "null" {
+		p.Arguments = nil
+	}
+	if p.Arguments != nil && p.Arguments[0] != '{' {
+		return p, InvalidParams("Invalid params: arguments must be an object")
+	}
 	return p, nil
+}
+
+// ValidLogLevel reports whether the specification knows the level, given as raw JSON.
+func ValidLogLevel(raw []byte) bool {
+	return len(raw) > 0 && raw[0] == '"' && logLevels[Unquote(raw)]
 }
 
 func setOnce(field *[]byte, key, value []byte) error {
@@ -124,7 +135,7 @@ func (m Meta) CheckModern() *Error {
 	if m.ClientInfo != nil && m.ClientInfo[0] != '{' {
 		return InvalidParams("Invalid params: _meta field " + strconv.Quote(MetaClientInfo) + " must be an object")
 	}
-	if m.LogLevel != nil && (m.LogLevel[0] != '"' || !logLevels[Unquote(m.LogLevel)]) {
+	if m.LogLevel != nil && !ValidLogLevel(m.LogLevel) {
 		return InvalidParams("Invalid params: unknown log level in _meta field " + strconv.Quote(MetaLogLevel))
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 
 func startDemo(t *testing.T) *e2e.Server {
 	t.Helper()
-	return e2e.Start(t, e2e.Command("./cmd/mcp-server-demo"), e2e.Stdio())
+	return e2e.Start(t, e2e.Command("./cmd/mcp-server-demo"), e2e.SSE("/sse"), e2e.Stdio())
 }
 
 func TestDemo(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -32,62 +33,63 @@ import (
 func AddTool[In, Out any](s *mcp.Server, t *mcp.Tool, h mcp.ToolHandlerFor[In, Out]) {
 	tool := *t
 	in, out := reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	c := call[In, Out]{handler: h}
 	if in == reflect.TypeFor[any]() && t.InputSchema == nil {
 		tool.InputSchema = &jsonschema.Schema{Type: "object"}
 	}
-	c := call[In, Out]{handler: h, sdk: newOracle[In, Out](t)}
-
-	inSchema, ok := schemaOf(&tool.InputSchema, in)
-	if ok {
-		c.input = typed.ForInput(inSchema, in)
-		c.defaults = typed.HasDefaults(inSchema)
-	}
-	if t.OutputSchema != nil || out != reflect.TypeFor[any]() {
-		c.checked = true
-		if schema, ok := schemaOf(&tool.OutputSchema, out); ok {
-			c.output = typed.ForOutput(schema, out)
+	schema, err := schemaOf(&tool.InputSchema, in)
+	if err == nil {
+		c.input = typed.ForInput(schema, in)
+		c.defaults = typed.HasDefaults(schema)
+		if t.OutputSchema != nil || out != reflect.TypeFor[any]() {
+			if schema, err = schemaOf(&tool.OutputSchema, out); err == nil {
+				c.output = typed.ForOutput(schema, out)
+			}
 		}
 	}
-	if c.input == nil && c.output == nil && !c.defaults {
-		mcp.AddTool(s, t, h)
+	if err != nil || c.input == nil && c.output == nil && !c.defaults {
+		mcp.AddTool(s, t, h) // which knows how to panic, too
 		return
 	}
+	c.sdk = &oracle[In, Out]{tool: &tool}
 	s.AddTool(&tool, c.serve)
 }
 
 // schemaOf returns the schema in *field. When there is none, it puts the one inferred from t there.
-func schemaOf(field *any, t reflect.Type) (*jsonschema.Schema, bool) {
-	switch s := (*field).(type) {
-	case *jsonschema.Schema:
-		return s, s != nil
-	case nil:
+func schemaOf(field *any, t reflect.Type) (*jsonschema.Schema, error) {
+	if *field == nil {
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}
 		inferred, err := jsonschema.ForType(t, &jsonschema.ForOptions{})
 		if err != nil {
-			return nil, false
+			return nil, err
 		}
 		*field = inferred
-		return inferred, true
+		return inferred, nil
 	}
-	data, err := json.Marshal(*field)
-	if err != nil {
-		return nil, false
+	schema, ok := (*field).(*jsonschema.Schema)
+	if !ok {
+		data, err := json.Marshal(*field)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(data, &schema); err != nil {
+			return nil, err
+		}
 	}
-	var schema *jsonschema.Schema
-	if err := json.Unmarshal(data, &schema); err != nil {
-		return nil, false
+	if schema == nil {
+		return nil, errors.New("no schema")
 	}
-	return schema, schema != nil
+	_, err := schema.Resolve(&jsonschema.ResolveOptions{ValidateDefaults: true})
+	return schema, err
 }
 
 // A call is what the calls of one tool have in common.
 type call[In, Out any] struct {
 	handler  mcp.ToolHandlerFor[In, Out]
 	input    *typed.Plan // nil: the SDK decodes
-	output   *typed.Plan // nil: the SDK encodes what must be checked
-	checked  bool        // the output has a schema
+	output   *typed.Plan // nil: the SDK encodes
 	defaults bool        // the input schema has some
 	sdk      *oracle[In, Out]
 }
@@ -116,11 +118,11 @@ func (c *call[In, Out]) serve(ctx context.Context, req *mcp.CallToolRequest) (*m
 	if res == nil {
 		res = &mcp.CallToolResult{}
 	}
-	if res.InputRequests != nil || !c.checked && any(out) == nil {
-		return res, nil // there is no output: the client is asked for more, or Out is any
+	if res.InputRequests != nil { // the client is asked for more: there is no output yet
+		return res, nil
 	}
 	if c.output != nil {
-		if data, ok := c.output.Append(nil, &out); ok {
+		if data, ok := c.output.Append(make([]byte, 0, 64), &out); ok {
 			res.StructuredContent = json.RawMessage(data)
 			if res.Content == nil {
 				res.Content = []mcp.Content{&mcp.TextContent{Text: string(data)}}
@@ -128,15 +130,22 @@ func (c *call[In, Out]) serve(ctx context.Context, req *mcp.CallToolRequest) (*m
 			return res, nil
 		}
 	}
+	if any(out) == nil { // Out is an interface
+		return res, nil
+	}
 	return c.sdk.encode(ctx, res, out)
 }
 
 // An oracle is the tool as the SDK makes it, on a server that nobody else
 // sees. It says what the SDK says, in the SDK's words.
 type oracle[In, Out any] struct {
-	name    string
+	tool *mcp.Tool
+
+	// Started by the first call that needs it: most tools never do, and a server is up sooner.
+	once    sync.Once
 	method  mcp.MethodHandler
-	session func() (*mcp.ServerSession, error) // made for the first call that needs one
+	session *mcp.ServerSession
+	err     error
 }
 
 type (
@@ -152,16 +161,17 @@ type (
 // *jsonrpc.Error is the one that comes back as it is.
 var errDecoded = &jsonrpc.Error{Message: "decoded"}
 
-func newOracle[In, Out any](t *mcp.Tool) *oracle[In, Out] {
-	s := mcp.NewServer(&mcp.Implementation{Name: t.Name}, nil)
-	o := &oracle[In, Out]{name: t.Name}
-	mcp.AddTool(s, t, func(ctx context.Context, _ *mcp.CallToolRequest, in In) (_ *mcp.CallToolResult, out Out, _ error) {
+// start makes the server, with two tools: one tells its decoded arguments, the other gives the output that it is told.
+func (o *oracle[In, Out]) start() {
+	s := mcp.NewServer(&mcp.Implementation{Name: o.tool.Name}, nil)
+	mcp.AddTool(s, o.tool, func(ctx context.Context, _ *mcp.CallToolRequest, in In) (_ *mcp.CallToolResult, out Out, _ error) {
 		if p, ok := ctx.Value(decodedKey{}).(*In); ok {
 			*p = in
 		}
 		return nil, out, errDecoded
 	})
-	mcp.AddTool(s, &mcp.Tool{Name: o.encoder(), OutputSchema: t.OutputSchema}, func(ctx context.Context, _ *mcp.CallToolRequest, _ any) (_ *mcp.CallToolResult, out Out, _ error) {
+	encoder := &mcp.Tool{Name: o.encoder(), OutputSchema: o.tool.OutputSchema}
+	mcp.AddTool(s, encoder, func(ctx context.Context, _ *mcp.CallToolRequest, _ any) (_ *mcp.CallToolResult, out Out, _ error) {
 		if p, ok := ctx.Value(outputKey{}).(*output[Out]); ok {
 			return p.res, p.out, nil
 		}
@@ -171,19 +181,16 @@ func newOracle[In, Out any](t *mcp.Tool) *oracle[In, Out] {
 		o.method = next
 		return next
 	})
-	o.session = sync.OnceValues(func() (*mcp.ServerSession, error) {
-		// A session of an older revision: for those of 2026-07-28 the server marks the results, which is our server's to do.
-		state := &mcp.ServerSessionState{InitializeParams: &mcp.InitializeParams{ProtocolVersion: "2025-11-25"}}
-		return s.Connect(context.Background(), nowhere{}, &mcp.ServerSessionOptions{State: state})
-	})
-	return o
+	// A session of an older revision: for those of 2026-07-28 the server marks the results, which is our server's to do.
+	state := &mcp.ServerSessionState{InitializeParams: &mcp.InitializeParams{ProtocolVersion: "2025-11-25"}}
+	o.session, o.err = s.Connect(context.Background(), nowhere{}, &mcp.ServerSessionOptions{State: state})
 }
 
-func (o *oracle[In, Out]) encoder() string { return o.name + "_encode" }
+func (o *oracle[In, Out]) encoder() string { return o.tool.Name + "_encode" }
 
 // decode returns the decoded arguments, or the answer for arguments that are wrong.
 func (o *oracle[In, Out]) decode(ctx context.Context, args json.RawMessage) (in In, refusal *mcp.CallToolResult, err error) {
-	refusal, err = o.call(context.WithValue(ctx, decodedKey{}, &in), o.name, args)
+	refusal, err = o.call(context.WithValue(ctx, decodedKey{}, &in), o.tool.Name, args)
 	if err == error(errDecoded) { //nolint:errorlint // this very value
 		err = nil
 	}
@@ -196,11 +203,10 @@ func (o *oracle[In, Out]) encode(ctx context.Context, res *mcp.CallToolResult, o
 }
 
 func (o *oracle[In, Out]) call(ctx context.Context, name string, args json.RawMessage) (*mcp.CallToolResult, error) {
-	ss, err := o.session()
-	if err != nil {
-		return nil, fmt.Errorf("connecting the server of tool %q: %w", o.name, err)
+	if o.once.Do(o.start); o.err != nil {
+		return nil, fmt.Errorf("starting the server behind tool %q: %w", o.tool.Name, o.err)
 	}
-	req := &mcp.CallToolRequest{Session: ss, Params: &mcp.CallToolParamsRaw{Name: name, Arguments: args}}
+	req := &mcp.CallToolRequest{Session: o.session, Params: &mcp.CallToolParamsRaw{Name: name, Arguments: args}}
 	res, err := o.method(ctx, "tools/call", req)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func echo(_ context.Context, _ *mcp.CallToolRequest, in nested) (*mcp.CallToolRe
 const (
 	addArguments  = `{"a":2,"b":3}`
 	echoArguments = `{"name":"report","nested":{"color":"red","size":3},"ptr":null,"tags":["a","b"],` +
-		`"list":[{"color":"green"},{"size":5}],"grid":[[1,2.5],[3,4]],"dict":{"x":1,"y":2},"when":"2026-07-28T10:00:00Z"}`
+		`"list":[{"color":"green"},{"size":5}],"grid":[[1,2.5],[3,4]],"dict":{"x":4,"y":2},"when":"2026-07-28T10:00:00Z"}`
 )
 
 func untyped(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -52,6 +52,23 @@ var benchmarks = []struct {
 	{"limits/sluice", echoArguments, func(s *mcp.Server) { AddTool(s, given(limited, nil)(), echo) }},
 	{"wrong/sdk", `{"a":2}`, func(s *mcp.Server) { mcp.AddTool(s, plain(), sum) }},
 	{"wrong/sluice", `{"a":2}`, func(s *mcp.Server) { AddTool(s, plain(), sum) }},
+}
+
+// Allocations are stable where times are not. A call of add allocates for the server's and the tests' own needs, too.
+func TestAddToolAllocations(t *testing.T) {
+	for _, tt := range []struct {
+		name, args string
+		most       float64
+		add        func(*mcp.Server)
+	}{
+		{"add", addArguments, 9, func(s *mcp.Server) { AddTool(s, plain(), sum) }},
+		{"nested", echoArguments, 50, func(s *mcp.Server) { AddTool(s, plain(), echo) }},
+		{"limits", echoArguments, 55, func(s *mcp.Server) { AddTool(s, given(limited, nil)(), echo) }},
+	} {
+		if n := testing.AllocsPerRun(200, caller(t, tt.args, tt.add)); n > tt.most {
+			t.Errorf("%s: %v allocations a call, want at most %v", tt.name, n, tt.most)
+		}
+	}
 }
 
 // BenchmarkCallTool calls the server's handler directly, without HTTP and JSON-RPC.

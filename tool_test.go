@@ -307,11 +307,27 @@ func limited() *jsonschema.Schema {
 	s.Properties["tags"].Default = json.RawMessage(`["a","b"]`)
 	s.Properties["tags"].MinItems = jsonschema.Ptr(1)
 	s.Properties["dict"].AdditionalProperties.Minimum = jsonschema.Ptr(-10.0)
-	s.Properties["dict"].AdditionalProperties.MultipleOf = jsonschema.Ptr(0.5)
+	s.Properties["dict"].AdditionalProperties.MultipleOf = jsonschema.Ptr(2.0)
 	s.Properties["when"].Default = json.RawMessage(`"2024-02-29T12:00:00.5Z"`)
 	s.Properties["when"].Format = "date-time"
 	s.Properties["on"].Default = json.RawMessage(`null`)
 	s.Properties["wait"].Maximum = jsonschema.Ptr(1e6)
+	return s
+}
+
+type filled struct {
+	Name  string  `json:"name"`
+	Inner inner   `json:"inner,omitzero"`
+	Page  *page   `json:"page,omitempty"`
+	List  []inner `json:"list,omitempty"`
+}
+
+// defaults is the schema of a filled with defaults inside absent objects.
+func defaults() *jsonschema.Schema {
+	s := inferred[filled]()
+	s.Properties["inner"].Properties["color"].Default = json.RawMessage(`"red"`)
+	s.Properties["page"].Properties["limit"].Default = json.RawMessage(`20`)
+	s.Properties["list"].Items.Properties["color"].Default = json.RawMessage(`"red"`) // not applied: below an array
 	return s
 }
 
@@ -322,6 +338,7 @@ func open() *jsonschema.Schema {
 	s.Required = nil
 	delete(s.Properties, "half")
 	s.Properties["float"].Type = "integer"
+	s.Properties["small"], s.Properties["byte"], s.Properties["uint"] = &jsonschema.Schema{}, &jsonschema.Schema{}, &jsonschema.Schema{}
 	s.Properties["text"].Type, s.Properties["text"].Types = "", []string{"null", "string"}
 	s.Properties["extra"] = &jsonschema.Schema{Type: "string"}
 	return s
@@ -360,6 +377,7 @@ var shapes = []struct {
 	{"embedding", func(tb testing.TB) pair { return newPair[embedding, embedding](tb, plain) }},
 	{"pointers", func(tb testing.TB) pair { return newPair[*nested, *nested](tb, plain) }},
 	{"limits", func(tb testing.TB) pair { return newPair[nested, nested](tb, given(limited, limited)) }},
+	{"defaults", func(tb testing.TB) pair { return newPair[filled, filled](tb, given(defaults, defaults)) }},
 	{"open", func(tb testing.TB) pair { return newPair[scalars, scalars](tb, given(open, open)) }},
 	{"beyond", func(tb testing.TB) pair { return newPair[nested, nested](tb, given(strict, strict)) }},
 	{"half", func(tb testing.TB) pair { return newPair[nested, inner](tb, given(strict, nil)) }},
@@ -522,6 +540,9 @@ var corner = []string{
 	`{"bool":true,"int":1,"half":16777217}`, `{"bool":true,"int":1,"float":-0}`, `{"bool":true,"int":1,"float":1e-7}`, `{"bool":true,"int":1,"float":5e-324}`,
 	`{"bool":true,"int":1,"any":{"b":[1,{"x":null}],"a":"<&>\u2028"}}`, `{"bool":true,"int":1,"any":[]}`, `{"bool":true,"int":1,"any":1e400}`,
 	`{"bool":true,"int":1,"text":"é\n\ud83d\ude00\ud800"}`, "{\"bool\":true,\"int\":1,\"text\":\"\xff\xc3\"}", "{\"bool\":true,\"int\":1,\"text\":\"a\nb\"}",
+	"{\"bool\":true,\"int\":1,\"text\":\"\\n\xff\"}", `{"int":1,"extra":1}`, `{"int":1,"extra":"1","more":[{}]}`, `{"int":1,"more":1e400}`, `{"int":1,"text":null}`,
+	`{"small":128}`, `{"small":-129}`, `{"byte":256}`, `{"byte":-1}`, `{"uint":-1}`, `{"half":"x"}`, `{"float":2.5}`, `{"float":2.0}`, `{"float":1e300}`,
+	`{"name":"n"}`, `{"name":"n","inner":{}}`, `{"name":"n","inner":{"color":"blue"},"page":{}}`, `{"name":"n","inner":null,"page":null}`, `{"name":"n","inner":{"size":null},"list":[{}]}`,
 	`{"bool":true,"int":1,"skip":1}`, `{"bool":true,"int":1,"Never":"x"}`, `{"bool":true,"int":1,"-":"x"}`,
 	`{"name":"n","ptr":null,"tags":null}`, `{"name":"n","ptr":{},"tags":[]}`, `{"name":"n"}`, `{"name":"n","ptr":{"size":null},"tags":["a",null]}`,
 	`{"name":"n","ptr":null,"tags":[],"when":"2024-02-30T00:00:00Z"}`, `{"name":"n","ptr":null,"tags":[],"when":"2024-02-29T23:59:59.123456789+01:30"}`,
@@ -531,7 +552,7 @@ var corner = []string{
 	`{"name":"n","ptr":null,"tags":[],"dict":{"a":1,"a":2}}`, `{"name":"n","ptr":null,"tags":[],"dict":{"a":null}}`, `{"name":"n","ptr":null,"tags":[],"dict":null}`,
 	`{"name":"n","ptr":null,"tags":[],"nested":null}`, `{"name":"n","ptr":null,"tags":[],"list":[{"color":"red"},{}],"ptrs":[null,{"size":1}]}`,
 	`{"name":"","tags":["x"]}`, `{"name":"1","tags":["x"]}`, `{"name":"n","nested":{"color":"blue"}}`, `{"name":"n","nested":{"ratio":-3}}`, `{"name":"n","ptr":{"size":3}}`,
-	`{"name":"n","wait":1e6}`, `{"name":"n","wait":"1s"}`, `{"name":"n","dict":{"a":-10,"b":-11}}`, `{"name":"n","lists":null,"on":true}`,
+	`{"name":"n","wait":1e6}`, `{"name":"n","wait":"1s"}`, `{"name":"n","dict":{"a":-10,"b":-12}}`, `{"name":"n","dict":{"a":-10,"b":3}}`, `{"name":"12345678901234567890123"}`, `{"name":"n","lists":null,"on":true}`,
 	`{"query":"q","limit":3,"Zed":1,"Alpha":true}`, `{"query":"q","page":{"limit":3},"Zed":1,"Alpha":true}`,
 	`{"raw":{"b":1, "a":2},"plain":1}`, `{"bytes":"AAE="}`, `{"bytes":[1,2]}`, `{"array":[1,2]}`, `{"array":[1]}`, `{"quoted":"5"}`, `{"quoted":5}`, `{"custom":{"a":1}}`, `{"plain":1}`,
 	`{"any":` + strings.Repeat("[", 300) + strings.Repeat("]", 300) + `,"bool":true,"int":1}`,

@@ -125,8 +125,8 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 			return false
 		}
 		t, ok := parseTime(s)
-		if ok {
-			v.Set(reflect.ValueOf(t))
+		if at, is := v.Addr().Interface().(*time.Time); ok && is { // no copy on the heap, as Set would make
+			*at = t
 		}
 		return ok
 	case list:
@@ -277,6 +277,7 @@ func (d *decoder) dict(n *node, v reflect.Value, depth int) bool {
 		return false
 	}
 	m := reflect.MakeMap(n.typ)
+	elem := reflect.New(n.elem.typ).Elem()
 	for first := true; ; first = false {
 		if d.space(); d.peek() == '}' {
 			d.pos++
@@ -294,7 +295,7 @@ func (d *decoder) dict(n *node, v reflect.Value, depth int) bool {
 			return false
 		}
 		d.space()
-		elem := reflect.New(n.elem.typ).Elem()
+		elem.SetZero()
 		if !d.value(n.elem, elem, depth+1) {
 			return false
 		}
@@ -533,7 +534,7 @@ func hex4(b []byte) rune {
 func parseTime(s string) (time.Time, bool) {
 	if len(s) > 0 && s[len(s)-1] == 'Z' {
 		const shape = "dddd-dd-ddTdd:dd:ddZ"
-		if len(s) < len(shape) || len(s) == len(shape)+1 || len(s) > len(shape)+10 || s[0] == '0' {
+		if len(s) < len(shape) || len(s) == len(shape)+1 {
 			return time.Time{}, false
 		}
 		for i := range len(shape) - 1 {

@@ -53,7 +53,7 @@ func (n *node) append(dst []byte, v reflect.Value) ([]byte, bool) {
 		s := v.String()
 		return jsontext.AppendString(dst, s), utf8.ValidString(s) && n.limits.text(s)
 	case instant:
-		t, _ := v.Interface().(time.Time)
+		t := timeOf(v)
 		dst = append(dst, '"')
 		at := len(dst)
 		dst, err := t.AppendText(dst)
@@ -235,8 +235,18 @@ func isEmpty(v reflect.Value) bool {
 }
 
 func isZero(v reflect.Value) bool {
-	if t, ok := v.Interface().(time.Time); ok {
-		return t.IsZero()
+	if v.Type() == timeType {
+		return timeOf(v).IsZero()
 	}
 	return v.IsZero()
+}
+
+func timeOf(v reflect.Value) time.Time {
+	if v.CanAddr() { // no copy on the heap
+		if t, ok := v.Addr().Interface().(*time.Time); ok {
+			return *t
+		}
+	}
+	t, _ := v.Interface().(time.Time)
+	return t
 }

@@ -164,13 +164,20 @@ func testC07(t *testing.T) {
 				e := serve(t, virtual)
 				s := e.open(t, v11)
 				stream := s.send(t, call(1, tool, obj{"key": "k"})).events(t)
-				stream.message(t)
+				ask, _ := stream.message(t)
 				e.awaitWithin(t, "k", "failed", 48*time.Hour)
 				var answer *message
+				retracted := false
 				for _, m := range stream.rest(t) {
 					if m.isResponse() {
 						answer = &m
 					}
+					if m.Method == "notifications/cancelled" { // which the sender of the request SHOULD send
+						retracted = string(mustJSON(t, m.params(t)["requestId"])) == string(ask.ID)
+					}
+				}
+				if !retracted {
+					t.Errorf("the client is not told that %s has timed out", ask.ID)
 				}
 				if answer == nil || answer.Error == nil && !isError(answer.object(t)) {
 					t.Errorf("the call was answered %v, want an error", answer)

@@ -89,7 +89,11 @@ func testS03(t *testing.T) {
 			t.Fatal("no event IDs")
 		}
 		id := r.stream.ids()[0]
-		streams = append(streams, id[:strings.LastIndexByte(id, '-')])
+		i := strings.LastIndexByte(id, '-')
+		if i < 0 {
+			t.Fatalf("event ID %q does not name its stream", id)
+		}
+		streams = append(streams, id[:i])
 	}
 	for i := 1; i < len(streams); i++ {
 		same := 0
@@ -337,29 +341,80 @@ func testS07(t *testing.T) {
 	})
 }
 
+// refusedFor demands that the limit which was reached is told, with the time to come back.
+func (r *reply) refusedFor(t *testing.T, status int) {
+	t.Helper()
+	r.has(t, status)
+	if m := r.response(t); m.Error == nil {
+		t.Errorf("refused with %s, want an error", r.body)
+	}
+	if n, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || n < 1 {
+		t.Errorf("Retry-After is %q", r.header.Get("Retry-After"))
+	}
+}
+
 func testS08(t *testing.T) {
-	e := serve(t, authenticated)
-	// One principal's calls pile up until one is refused; another's are still served.
-	const enough = 3000
-	s := e.open(t, v11, as("alice"))
-	for i := range enough {
-		x := s.start(t, call(i, "slow", obj{"key": "flood"}))
-		_ = x.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
-		if _, err := x.br.Peek(12); err != nil {
-			continue // runs
+	t.Run("calls", func(t *testing.T) {
+		e := serve(t, authenticated, func(c *config) { c.options.MaxCalls, c.options.MaxCallsPerPrincipal = 5, 3 })
+		s := e.open(t, v11, as("alice"))
+		slow := func(i int, key string) obj { return call(i, "slow", obj{"key": key}) }
+		s.start(t, slow(1, "a1"))
+		s.start(t, slow(2, "a2"))
+		e.begin(t, e.modern(t, slow(3, "a3"), as("alice")))
+		for _, key := range []string{"a1", "a2", "a3"} {
+			e.await(t, key, "running")
 		}
-		r := x.reply(t)
-		if r.status == 200 {
-			continue // runs, and its headers have come
+		s.send(t, call(4, "echo", obj{"text": "x"})).refusedFor(t, 429)
+		e.send26(t, call(5, "echo", obj{"text": "x"}), as("alice")).refusedFor(t, 429)
+		s.send(t, cancelled(1)).accepted(t) // what frees is never refused
+		e.await(t, "a1", "cancelled")
+		eventually(t, "there is room again", func() bool { return s.send(t, call(6, "echo", obj{"text": "x"})).status == 200 })
+
+		// Another principal is served, until all together are too many.
+		b := e.open(t, v11, as("bob"))
+		for i, key := range []string{"b1", "b2", "b3"} {
+			b.start(t, slow(i, key))
+			e.await(t, key, "running")
 		}
-		r.has(t, 429, 503).response(t)
-		if r.header.Get("Retry-After") == "" {
-			t.Error("refused without Retry-After")
+		e.send26(t, call(7, "echo", obj{"text": "x"}), as("anonymous-1")).refusedFor(t, 503)
+		b.delete(t).has(t, 204)
+	})
+	t.Run("sessions", func(t *testing.T) {
+		e := serve(t, authenticated, func(c *config) { c.options.MaxSessions, c.options.MaxSessionsPerPrincipal = 5, 3 })
+		var mine []*session
+		for range 3 {
+			mine = append(mine, e.open(t, v11, as("alice")))
+		}
+		e.do(t, e.post(t, initialize(1, v11, obj{}), as("alice"))).has(t, 429, 503)
+		e.open(t, v11, as("bob"))
+		e.open(t, v11, as("bob"))
+		e.do(t, e.post(t, initialize(1, v11, obj{}), as("bob"))).refusedFor(t, 503)
+		mine[0].delete(t).has(t, 204)
+		e.open(t, v11, as("alice"))
+	})
+	t.Run("as it comes", func(t *testing.T) { // there is a limit without configuration, too
+		e := serve(t, authenticated)
+		var xs []*exchange
+		const enough = 3000
+		for i := range enough {
+			x := e.begin(t, e.modern(t, call(i, "slow", obj{"key": "flood"}), as("alice")))
+			xs = append(xs, x)
+			_ = x.conn.SetReadDeadline(time.Now().Add(500 * time.Microsecond))
+			if _, err := x.br.Peek(12); err == nil {
+				if r := x.reply(t); r.status != 200 {
+					r.refusedFor(t, 429)
+					break
+				}
+			}
+			if i == enough-1 {
+				t.Errorf("%d calls of one principal are in flight", enough)
+			}
 		}
 		if got := content(t, e.send26(t, call(1, "echo", obj{"text": "x"}), as("bob")).has(t, 200).result(t)); got != "x" {
 			t.Errorf("another principal got %q", got)
 		}
-		return
-	}
-	t.Fatalf("%d calls of one principal are in flight", enough)
+		for _, x := range xs {
+			x.conn.Close()
+		}
+	})
 }

@@ -387,6 +387,26 @@ func testTL15(t *testing.T) {
 			t.Fatalf("a second time: %s", m)
 		case <-time.After(quietly):
 		}
+		s.send(t, request(3, "resources/subscribe", obj{"uri": "test://item/01"})).result(t)
+		other := s.env.open(t, v)
+		unsubscribed := other.listen(t, "")
+		s.updated(t, "test://item/01")
+		select {
+		case m := <-got:
+			if !strings.Contains(m, "notifications/resources/updated") {
+				t.Fatalf("got %s, want the update", m)
+			}
+		case <-time.After(patience):
+			t.Fatal("no update on either stream")
+		}
+		s.send(t, request(4, "resources/unsubscribe", obj{"uri": "test://item/01"})).result(t)
+		s.updated(t, "test://item/01")
+		unsubscribed.quiet(t, "a session that did not subscribe")
+		select {
+		case m := <-got:
+			t.Fatalf("after unsubscribing: %s", m)
+		default:
+		}
 		s.release("k")
 		if n := methods(post.rest(t)); n["notifications/progress"] != 1 || n["response"] != 1 || len(n) != 2 {
 			t.Fatalf("the call's stream carries %v", n)
@@ -491,6 +511,27 @@ func testTL17(t *testing.T) {
 			remaining(t, resumed.rest(t), "d", 2, 2, 24)
 			stream.ended(t, "the stream was taken over")
 		})
+		t.Run("no longer kept", func(t *testing.T) {
+			stream := s.send(t, tokened(call(25, "steps", obj{"n": 5000, "key": "e"}), "e")).events(t)
+			_, ev := stream.message(t)
+			stream.cut()
+			s.await(t, "e", "halfway") // nobody reads, and still it goes on
+			r := s.get(t, ev.id)
+			if r.status != 400 || r.response(t).Error == nil {
+				t.Errorf("behind what is kept: HTTP %d, want 400 and an error", r.status)
+			}
+			s.release("e")
+			s.await(t, "e", "done")
+		})
+		t.Run("twice at once", func(t *testing.T) {
+			stream := s.send(t, tokened(call(26, "steps", obj{"n": 1, "key": "f"}), "f")).events(t)
+			_, ev := stream.message(t)
+			stream.cut()
+			first, second := s.listen(t, ev.id), s.listen(t, ev.id)
+			s.release("f")
+			first.ended(t, "the newer connection has the stream")
+			remaining(t, second.rest(t), "f", 2, 2, 26)
+		})
 		t.Run("unknown position", func(t *testing.T) {
 			for _, id := range []string{"nonsense", "AAAAAAAAAAAAAAAAAAAAAA-0", last + "9999", "-1", strings.Repeat("x", 5000)} {
 				if r := s.get(t, id); r.status != 400 || r.response(t).Error == nil {
@@ -539,6 +580,16 @@ func testTL19(t *testing.T) {
 		if m, _ := resumed.message(t); m.Method != "notifications/tools/list_changed" {
 			t.Fatalf("got %v, want the stream to go on", m)
 		}
+
+		taken := s.listen(t, resumed.ids()[0]) // while the other connection is half open
+		if m, _ := taken.message(t); m.Method != "notifications/tools/list_changed" {
+			t.Fatalf("got %v, want what came after the position", m)
+		}
+		s.touch(t, "fourth")
+		if m, _ := taken.message(t); m.Method != "notifications/tools/list_changed" {
+			t.Fatalf("got %v, want the stream to go on here", m)
+		}
+		resumed.ended(t, "the stream was taken over")
 
 		last := s.broken(t, 9, "post", 2)
 		if rest := s.listen(t, last).rest(t); len(rest) != 3 || string(rest[2].ID) != "9" {
@@ -598,6 +649,9 @@ func testTL21(t *testing.T) {
 		for _, m := range []obj{request(1, "tools/list", nil), request(1, "ping", nil), notification("notifications/initialized", nil), {"jsonrpc": "2.0", "id": 1, "result": obj{}}} {
 			e.do(t, e.post(t, m, version)).fails(t, 400, -32600)
 		}
+		s := e.open(t, v)
+		s.send(t, request(1, "ping", nil), func(r *http.Request) { r.Header.Add("Mcp-Session-Id", s.id) }).has(t, 400)
+		s.send(t, request(1, "ping", nil), with("Mcp-Session-Id", "")).has(t, 400)
 		e.do(t, e.request(t, http.MethodGet, "/mcp", nil, version)).has(t, 400)
 		e.do(t, e.request(t, http.MethodDelete, "/mcp", nil, version)).has(t, 400)
 	})
@@ -633,6 +687,35 @@ func testTL22(t *testing.T) {
 			}
 			time.Sleep(3 * time.Minute)
 			gone(t, s)
+		})
+	})
+	t.Run("idle but not expired", func(t *testing.T) { // it gives its memory back and has lost nothing
+		synctest.Test(t, func(t *testing.T) {
+			e := serve(t, virtual)
+			for _, v := range legacy {
+				s := e.open(t, v)
+				s.send(t, request(1, "logging/setLevel", obj{"level": "error"})).result(t)
+				s.send(t, request(2, "resources/subscribe", obj{"uri": "test://item/01"})).result(t)
+				time.Sleep(20 * time.Minute)
+				if n := methods(s.send(t, call(3, "log", obj{})).messages(t))["notifications/message"]; n != 1 {
+					t.Errorf("%s: %d log messages at level error, want 1", v, n)
+				}
+				time.Sleep(20 * time.Minute)
+				if got, want := s.run(t, "whoami", obj{}), "spec-client elicitation=true version="+v+" user="; got != want {
+					t.Errorf("%s: got %q, want %q", v, got, want)
+				}
+				stream := s.send(t, call(4, "elicit", obj{"key": "k-" + v})).events(t)
+				ask, _ := stream.message(t)
+				s.answer(t, ask, ann["name"].(obj)).accepted(t)
+				stream.message(t)
+				time.Sleep(20 * time.Minute)
+				get := s.listen(t, "")
+				s.updated(t, "test://item/01")
+				if m, _ := get.message(t); m.Method != "notifications/resources/updated" {
+					t.Errorf("%s: got %v, want the update", v, m)
+				}
+				get.conn.Close()
+			}
 		})
 	})
 	t.Run("busy is not idle", func(t *testing.T) {

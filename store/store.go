@@ -131,8 +131,9 @@ type Subscription interface {
 	C() <-chan Message
 	// Add adds topics, all or none, and is in effect when it returns. Errors: ErrUnavailable, ErrClosed.
 	Add(ctx context.Context, topics ...string) error
-	// Remove removes topics. Nothing more is delivered for them, except what C holds already, but
-	// Receivers may count them a moment longer; so it is with Close. Errors: ErrUnavailable, ErrClosed.
+	// Remove removes topics. Nothing more is delivered for them but what C holds already, not even what has been
+	// published and has not arrived. Receivers may count them a moment longer; so it is with Close.
+	// Errors: ErrUnavailable, ErrClosed.
 	Remove(ctx context.Context, topics ...string) error
 	// Close is idempotent and returns nil.
 	Close() error

@@ -77,11 +77,12 @@ var busCases = map[string]func(t *testing.T, s store.Store){
 		must(t, sub.Add(ctx, "b", "c"))
 		publish(t, s, "b", "1")
 		publish(t, s, "c", "2")
+		wantData(t, sub, "1", "2") // what is still on its way would go with the topic
 		must(t, sub.Remove(ctx, "b", "a"))
 		publish(t, s, "a", "3")
 		publish(t, s, "b", "4")
 		publish(t, s, "c", "5")
-		wantData(t, sub, "1", "2", "5")
+		wantData(t, sub, "5")
 		wantData(t, other, "1", "2", "3", "4", "5")
 	},
 

@@ -43,6 +43,7 @@ func RunOutage(t *testing.T, open func(t *testing.T) (store.Store, Outage)) {
 				t.Errorf("round %d: %s took %v, want at most %v", round, c.name, took, limit)
 			}
 		})
+		wantErr(t, sub.Add(t.Context(), "topic", "failed"), store.ErrUnavailable, "Add")
 		outage.Start(t)
 
 		eventually(t, "the store answers", func() bool { return s.Ping(t.Context()) == nil })
@@ -74,6 +75,7 @@ func RunOutage(t *testing.T, open func(t *testing.T) (store.Store, Outage)) {
 		publish(t, s, "more", "added later")
 		for receive(t, sub).Topic != "more" {
 		}
+		waitNoReceivers(t, s, "failed") // none or all are added
 		must(t, after.Close())
 		must(t, sub.Remove(t.Context(), "more"))
 		must(t, s.Drop(t.Context(), "log"))

@@ -1,3 +1,5 @@
+//go:build unix
+
 package redis_test
 
 import (
@@ -141,8 +143,6 @@ func (s *server) start() error {
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
 		"--dir", s.dir, "--save", "", "--appendonly", "no",
 	}, s.args...)...)
-	// A killed test binary must not leave the server behind.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -190,7 +191,7 @@ func newAnswer[Out any](seed uint64) answer[Out] {
 		return a // the zero output
 	}
 	if v := g.value(reflect.TypeFor[Out](), 0); v.IsValid() {
-		a.out, _ = v.Interface().(Out)
+		a.out, _ = reflect.TypeAssert[Out](v)
 	}
 	return a
 }
@@ -216,8 +217,8 @@ type scalars struct {
 	Half  float32 `json:"half,omitempty"`
 	Text  string  `json:"text,omitempty"`
 	Any   any     `json:"any,omitempty"`
-	skip  int
-	Never string `json:"-"`
+	skip  int     //nolint:unused // clients may try
+	Never string  `json:"-"`
 }
 
 type color string
@@ -230,7 +231,7 @@ type inner struct {
 
 type nested struct {
 	Name   string            `json:"name"`
-	Nested inner             `json:"nested,omitempty"`
+	Nested inner             `json:"nested,omitempty"` //nolint:modernize // which omits nothing, but makes it optional
 	Ptr    *inner            `json:"ptr"`
 	List   []inner           `json:"list,omitempty"`
 	Tags   []string          `json:"tags"`
@@ -293,25 +294,25 @@ func inferred[T any]() *jsonschema.Schema {
 func limited() *jsonschema.Schema {
 	s := inferred[nested]()
 	s.Required = []string{"name"}
-	s.Properties["name"].MinLength, s.Properties["name"].MaxLength = jsonschema.Ptr(1), jsonschema.Ptr(20)
+	s.Properties["name"].MinLength, s.Properties["name"].MaxLength = new(1), new(20)
 	s.Properties["name"].Pattern = `^[^0-9]`
 	s.Properties["nested"].Properties["color"].Enum = []any{"red", "green", "", 5, nil}
 	s.Properties["nested"].Properties["color"].Default = json.RawMessage(` "red" `)
-	s.Properties["nested"].Properties["ratio"].ExclusiveMinimum = jsonschema.Ptr(-3.0)
-	s.Properties["nested"].Properties["ratio"].ExclusiveMaximum = jsonschema.Ptr(100.0)
+	s.Properties["nested"].Properties["ratio"].ExclusiveMinimum = new(-3.0)
+	s.Properties["nested"].Properties["ratio"].ExclusiveMaximum = new(100.0)
 	s.Properties["ptr"].Default = json.RawMessage(`{"ratio": 2}`)
 	s.Properties["ptr"].Properties["size"].Default = json.RawMessage(`7`)
 	s.Properties["ptr"].Properties["size"].Enum = []any{7, 1.0, 2}
-	s.Properties["list"].MaxItems = jsonschema.Ptr(2)
+	s.Properties["list"].MaxItems = new(2)
 	s.Properties["list"].Items.Properties["size"].Default = json.RawMessage(`3`) // not applied: below an array
 	s.Properties["tags"].Default = json.RawMessage(`["a","b"]`)
-	s.Properties["tags"].MinItems = jsonschema.Ptr(1)
-	s.Properties["dict"].AdditionalProperties.Minimum = jsonschema.Ptr(-10.0)
-	s.Properties["dict"].AdditionalProperties.MultipleOf = jsonschema.Ptr(2.0)
+	s.Properties["tags"].MinItems = new(1)
+	s.Properties["dict"].AdditionalProperties.Minimum = new(-10.0)
+	s.Properties["dict"].AdditionalProperties.MultipleOf = new(2.0)
 	s.Properties["when"].Default = json.RawMessage(`"2024-02-29T12:00:00.5Z"`)
 	s.Properties["when"].Format = "date-time"
 	s.Properties["on"].Default = json.RawMessage(`null`)
-	s.Properties["wait"].Maximum = jsonschema.Ptr(1e6)
+	s.Properties["wait"].Maximum = new(1e6)
 	return s
 }
 
@@ -528,6 +529,36 @@ func TestAddToolResultType(t *testing.T) {
 	}
 }
 
+// Calls run at the same time, and several may be the first to need the SDK's word.
+func TestAddToolConcurrently(t *testing.T) {
+	t.Parallel()
+	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
+	AddTool(s, plain(), func(_ context.Context, _ *mcp.CallToolRequest, in addIn) (*mcp.CallToolResult, addOut, error) {
+		return nil, addOut{in.A + in.B}, nil
+	})
+	method, ss := direct(t, s, "2026-07-28")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 50 {
+				args := fmt.Appendf(nil, pick(generator{rand.New(rand.NewPCG(uint64(i), uint64(j)))}, `{"a":%d,"b":%d}`, `{"a":%d.0,"b":%d}`), i, j)
+				res, err := method(t.Context(), "tools/call", &mcp.CallToolRequest{
+					Session: ss, Params: &mcp.CallToolParamsRaw{Name: "tool", Arguments: args},
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, _ := res.(*mcp.CallToolResult).StructuredContent.(json.RawMessage)
+				if want := fmt.Sprintf(`{"sum":%d}`, i+j); string(got) != want {
+					t.Errorf("%s: got %s, want %s", args, got, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // corner are arguments that once were, or easily could be, taken otherwise.
 var corner = []string{
 	``, ` `, `null`, `{}`, ` {} `, `[]`, `1`, `"x"`, `{`, `{}x`, `{} {}`, `{"a":1,"b":2}`, `{"b":2,"a":1}`, `{"a":1,"b":2,}`,
@@ -626,15 +657,18 @@ func (g generator) json(b *bytes.Buffer, t reflect.Type, wrong, depth int) {
 				name = sf.Name
 			}
 			var m bytes.Buffer
-			switch {
-			case g.IntN(100) >= wrong:
-			case g.IntN(4) == 0:
+			mistake := -1
+			if g.IntN(100) < wrong {
+				mistake = g.IntN(5)
+			}
+			switch mistake {
+			case 0:
 				name = strings.ToUpper(name)
-			case g.IntN(4) == 0:
+			case 1:
 				name = pick(g, "extra", "é", `\u0061`, "\xff", "color")
-			case g.IntN(4) == 0:
+			case 2:
 				continue
-			case g.IntN(4) == 0:
+			case 3:
 				fmt.Fprintf(&m, `"%s":`, name)
 				g.json(&m, sf.Type, wrong, depth+1)
 				m.WriteByte(',')

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -87,11 +88,11 @@ func TestAppendCallTool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, make := range results {
+	for name, fresh := range results {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want, wantErr := json.Marshal(make())
-			got, err := AppendCallTool([]byte("x"), make(), "", nil)
+			want, wantErr := json.Marshal(fresh())
+			got, err := AppendCallTool([]byte("x"), fresh(), "", nil)
 			if (err == nil) != (wantErr == nil) {
 				t.Fatalf("got error %v, the SDK has %v", err, wantErr)
 			}
@@ -106,16 +107,14 @@ func TestAppendCallTool(t *testing.T) {
 			}
 
 			// As the SDK's connection does for 2026-07-28.
-			res := make()
+			res := fresh()
 			if _, named := res.Meta[mcp.MetaKeyServerInfo]; !named {
 				meta := mcp.Meta{mcp.MetaKeyServerInfo: identity}
-				for k, v := range res.Meta {
-					meta[k] = v
-				}
+				maps.Copy(meta, res.Meta)
 				res.Meta = meta
 			}
 			want = marshalWithType(t, res, "complete")
-			res = make()
+			res = fresh()
 			got, err = AppendCallTool(nil, res, "complete", info)
 			if err != nil {
 				t.Fatal(err)
@@ -123,7 +122,7 @@ func TestAppendCallTool(t *testing.T) {
 			if string(got) != string(want) {
 				t.Errorf("\ngot  %s\nwant %s", got, want)
 			}
-			if after, _ := json.Marshal(res); !bytes.Equal(after, mustMarshal(t, make())) {
+			if after, _ := json.Marshal(res); !bytes.Equal(after, mustMarshal(t, fresh())) {
 				t.Errorf("the result was changed: %s", after)
 			}
 		})

@@ -125,7 +125,7 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 			return false
 		}
 		t, ok := parseTime(s)
-		if at, is := v.Addr().Interface().(*time.Time); ok && is { // no copy on the heap, as Set would make
+		if at, is := reflect.TypeAssert[*time.Time](v.Addr()); ok && is { // no copy on the heap, as Set would make
 			*at = t
 		}
 		return ok

@@ -243,10 +243,10 @@ func isZero(v reflect.Value) bool {
 
 func timeOf(v reflect.Value) time.Time {
 	if v.CanAddr() { // no copy on the heap
-		if t, ok := v.Addr().Interface().(*time.Time); ok {
+		if t, ok := reflect.TypeAssert[*time.Time](v.Addr()); ok {
 			return *t
 		}
 	}
-	t, _ := v.Interface().(time.Time)
+	t, _ := reflect.TypeAssert[time.Time](v)
 	return t
 }

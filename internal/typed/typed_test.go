@@ -98,10 +98,10 @@ func TestPlans(t *testing.T) {
 		"older draft": {with(func(s *jsonschema.Schema) { s.Schema = "http://json-schema.org/draft-07/schema#" }), reflect.TypeFor[point](), false, false},
 		"limits":      {with(func(s *jsonschema.Schema) { s.Properties["x"].Enum = []any{1, 2.0} }), reflect.TypeFor[point](), true, true},
 		"default":     {with(func(s *jsonschema.Schema) { s.Properties["y"].Default = json.RawMessage("1") }), reflect.TypeFor[point](), true, true},
-		"const":       {with(func(s *jsonschema.Schema) { s.Properties["x"].Const = jsonschema.Ptr[any](1) }), reflect.TypeFor[point](), false, false},
+		"const":       {with(func(s *jsonschema.Schema) { s.Properties["x"].Const = new(any(1)) }), reflect.TypeFor[point](), false, false},
 		"oneOf":       {with(func(s *jsonschema.Schema) { s.OneOf = []*jsonschema.Schema{{}} }), reflect.TypeFor[point](), false, false},
 		"reference":   {with(func(s *jsonschema.Schema) { s.Properties["x"] = &jsonschema.Schema{Ref: "#"} }), reflect.TypeFor[point](), false, false},
-		"count":       {with(func(s *jsonschema.Schema) { s.MinProperties = jsonschema.Ptr(1) }), reflect.TypeFor[point](), false, false},
+		"count":       {with(func(s *jsonschema.Schema) { s.MinProperties = new(1) }), reflect.TypeFor[point](), false, false},
 		"foreign":     {with(func(s *jsonschema.Schema) { s.Required = append(s.Required, "z") }), reflect.TypeFor[point](), false, false},
 		"wrong type":  {with(func(s *jsonschema.Schema) { s.Properties["x"].Type = "string" }), reflect.TypeFor[point](), false, false},
 	} {
@@ -118,20 +118,20 @@ func TestDecode(t *testing.T) {
 	t.Parallel()
 	p := ForInput(inferred[everything](func(s *jsonschema.Schema) {
 		s.Properties["limit"].Default = json.RawMessage("20")
-		s.Properties["limit"].Maximum = jsonschema.Ptr(100.0)
+		s.Properties["limit"].Maximum = new(100.0)
 	}), reflect.TypeFor[everything]())
 	yes := true
 	for in, want := range map[string]*everything{
-		`{"name":"n"}`:                         {page: page{20}, Name: "n"},
-		` { "limit" : 1 , "name" : "a\né" } `:  {page: page{1}, Name: "a\né"},
-		`{"name":"\ud83d\ude00","limit":-5}`:   {page: page{-5}, Name: "😀"},
-		`{"name":"","on":true,"wait":5}`:       {page: page{20}, On: &yes, Wait: 5},
-		`{"name":"","on":null,"all":null}`:     {page: page{20}},
-		`{"name":"","far":{"x":1,"y":-1e-2}}`:  {page: page{20}, Far: &point{1, -0.01}},
-		`{"name":"","all":[{"x":1},{"x":2}]}`:  {page: page{20}, All: []point{{X: 1}, {X: 2}}},
-		`{"name":"","dict":{"a":null}}`:        {page: page{20}, Dict: map[string]*point{"a": nil}},
-		`{"name":"","any":{"a":[1,"b",null]}}`: {page: page{20}, Any: map[string]any{"a": []any{1.0, "b", nil}}},
-		`{"name":"","half":0.5,"byte":255}`:    {page: page{20}, Half: 0.5, Byte: 255},
+		`{"name":"n"}`: {page: page{20}, Name: "n"},
+		"\t{ \"limit\" : 1 ,\n\"name\" : \"a\\né\" }\r": {page: page{1}, Name: "a\né"},
+		`{"name":"\ud83d\ude00","limit":-5}`:            {page: page{-5}, Name: "😀"},
+		`{"name":"","on":true,"wait":5}`:                {page: page{20}, On: &yes, Wait: 5},
+		`{"name":"","on":null,"all":null}`:              {page: page{20}},
+		`{"name":"","far":{"x":1,"y":-1e-2}}`:           {page: page{20}, Far: &point{1, -0.01}},
+		`{"name":"","all":[{"x":1},{"x":2}]}`:           {page: page{20}, All: []point{{X: 1}, {X: 2}}},
+		`{"name":"","dict":{"a":null}}`:                 {page: page{20}, Dict: map[string]*point{"a": nil}},
+		`{"name":"","any":{"a":[1,"b",null]}}`:          {page: page{20}, Any: map[string]any{"a": []any{1.0, "b", nil}}},
+		`{"name":"","half":0.5,"byte":255}`:             {page: page{20}, Half: 0.5, Byte: 255},
 		`{"name":"","when":"2026-07-28T01:02:03.5Z"}`: {
 			page: page{20}, When: time.Date(2026, 7, 28, 1, 2, 3, 5e8, time.UTC),
 		},
@@ -157,7 +157,7 @@ func TestDecode(t *testing.T) {
 func TestAppend(t *testing.T) {
 	t.Parallel()
 	p := ForOutput(inferred[everything](func(s *jsonschema.Schema) {
-		s.Properties["name"].MaxLength = jsonschema.Ptr(5)
+		s.Properties["name"].MaxLength = new(5)
 	}), reflect.TypeFor[everything]())
 	for _, tt := range []struct {
 		in   everything

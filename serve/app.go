@@ -21,6 +21,7 @@ type App struct {
 	server *mcp.Server
 	cfg    Config
 	log    *slog.Logger
+	guard  *guard // nil when everybody may call
 
 	handler  *sluice.Handler // nil over stdio
 	addr     net.Addr        // nil over stdio
@@ -47,7 +48,12 @@ func New(server *mcp.Server, cfg Config) (*App, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	return &App{server: server, cfg: cfg, log: newLogger(cfg), done: make(chan error, 1)}, nil
+	log := newLogger(cfg)
+	guard, err := newGuard(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &App{server: server, cfg: cfg, log: log, guard: guard, done: make(chan error, 1)}, nil
 }
 
 // Start opens what the server needs and serves in the background. When it returns nil, the listener is bound and [App.Addr]

@@ -52,6 +52,8 @@ type Config struct {
 	LogLevel slog.Level `env:"LOG_LEVEL" default:"info" help:"Lowest level logged: debug, info, warn or error."`
 	// LogFormat is text, json or auto, the default: text on a terminal, else json.
 	LogFormat string `env:"LOG_FORMAT" default:"auto" help:"text, json or auto (text on a terminal, else json)."`
+	// Auth says who may call. By default everybody may.
+	Auth Auth `embed:""`
 }
 
 func (c Config) withDefaults() Config {

@@ -52,6 +52,7 @@ func (a *App) startHTTP(ctx context.Context) error {
 		Logger:         a.log,
 		Store:          backend,
 		AllowedOrigins: a.cfg.AllowedOrigins,
+		AllowedHosts:   a.guard.hosts(),
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,
 	})
@@ -145,9 +146,10 @@ func (a *App) routes() http.Handler {
 	if endpoint == "/" {
 		endpoint = "/{$}" // "/" alone would match every path
 	}
-	mux.Handle(endpoint, a.handler)
+	a.guard.mount(mux)
+	mux.Handle(endpoint, a.guard.protect(a.handler))
 	if a.cfg.HTTPSSE {
-		old := a.handler.HTTPSSE("/messages")
+		old := a.guard.protect(a.handler.HTTPSSE("/messages"))
 		mux.Handle("/sse", old)
 		mux.Handle("/messages", old)
 	}

@@ -1,0 +1,146 @@
+package serve_test
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/sluice-mcp/sluice/serve"
+)
+
+func TestAuthSettingsThatCannotWork(t *testing.T) {
+	t.Parallel()
+	good := serve.Auth{Issuer: "https://issuer.example", ResourceURL: "https://mcp.example.com/mcp", RateLimit: 5}
+	for want, change := range map[string]func(*serve.Config){
+		"--auth-issuer (MCP_AUTH_ISSUER): ":      func(c *serve.Config) { c.Auth.Issuer = "http://issuer.example" },
+		"--auth-jwks-url (MCP_AUTH_JWKS_URL): ":  func(c *serve.Config) { c.Auth.JWKSURL = "keys" },
+		"--auth-audience (MCP_AUTH_AUDIENCE): ":  func(c *serve.Config) { c.Auth.Audience = []string{""} },
+		"--auth-scopes (MCP_AUTH_SCOPES): ":      func(c *serve.Config) { c.Auth.Scopes = []string{"a", "offline_access"} },
+		"--resource-url (MCP_RESOURCE_URL): ":    func(c *serve.Config) { c.Auth.ResourceURL = "mcp.example.com" },
+		"--resource-url (MCP_RESOURCE_URL): nee": func(c *serve.Config) { c.Auth.ResourceURL = "" },
+		"--rate-limit (MCP_RATE_LIMIT): ":        func(c *serve.Config) { c.Auth.RateLimit = -1 },
+		"--path (MCP_PATH): ":                    func(c *serve.Config) { c.Path = "/.well-known/oauth-protected-resource" },
+		"--auth-issuer (MCP_AUTH_ISSUER): there": func(c *serve.Config) { c.Transport = serve.Stdio },
+		// A setting without the one that it belongs to.
+		"--auth-jwks-url (MCP_AUTH_JWKS_URL): has": func(c *serve.Config) { c.Auth = serve.Auth{JWKSURL: "https://issuer.example/keys"} },
+		"--auth-audience (MCP_AUTH_AUDIENCE): has": func(c *serve.Config) { c.Auth = serve.Auth{Audience: []string{"a"}} },
+		"--auth-scopes (MCP_AUTH_SCOPES): has":     func(c *serve.Config) { c.Auth = serve.Auth{Scopes: []string{"a"}} },
+		"--resource-url (MCP_RESOURCE_URL): has":   func(c *serve.Config) { c.Auth = serve.Auth{ResourceURL: "https://mcp.example.com"} },
+		"--rate-limit (MCP_RATE_LIMIT): has":       func(c *serve.Config) { c.Auth = serve.Auth{RateLimit: 1} },
+	} {
+		cfg := serve.Config{Auth: good}
+		change(&cfg)
+		if _, err := serve.New(newServer(), cfg); err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("error %v, want one that begins with %s", err, want)
+		}
+	}
+	if _, err := serve.New(newServer(), serve.Config{Auth: good}); err != nil {
+		t.Error(err)
+	}
+}
+
+// startIssuer serves an authorization server with one key, and returns its URL and what signs for it.
+func startIssuer(t *testing.T) (url string, token func(sub string) string) {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	mux := http.NewServeMux()
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	mux.HandleFunc("/.well-known/oauth-authorization-server", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, server.URL, server.URL+"/keys")
+	})
+	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+	})
+	return server.URL, func(sub string) string {
+		signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
+			"iss": server.URL, "sub": sub, "aud": "https://mcp.example.com/mcp", "exp": time.Now().Add(time.Minute).Unix(), "scope": "a b",
+		}).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+}
+
+func TestAuthGuardsEveryEndpoint(t *testing.T) {
+	t.Parallel()
+	issuer, token := startIssuer(t)
+	app, err := serve.New(newServer(), serve.Config{HTTPSSE: true, LogLevel: 100, Auth: serve.Auth{
+		Issuer: issuer, ResourceURL: "https://mcp.example.com/mcp", Scopes: []string{"a b"}, RateLimit: 0.01,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Stop() })
+	base := strings.TrimSuffix(app.URL(), "/mcp")
+
+	ask := func(method, path, user string, host ...string) (*http.Response, string) {
+		t.Helper()
+		req, err := http.NewRequest(method, base+path, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", "application/json, text/event-stream")
+		if user != "" {
+			req.Header.Set("Authorization", "Bearer "+token(user))
+		}
+		if len(host) > 0 {
+			req.Host = host[0]
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp, string(body)
+	}
+	for _, e := range []struct{ method, path string }{
+		{"POST", "/mcp"}, {"GET", "/mcp"}, {"DELETE", "/mcp"}, {"GET", "/sse"}, {"POST", "/messages"},
+	} {
+		resp, _ := ask(e.method, e.path, "")
+		want := `Bearer scope="a b", resource_metadata="https://mcp.example.com/.well-known/oauth-protected-resource/mcp"`
+		if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != want {
+			t.Errorf("%s %s: HTTP %d, %s", e.method, e.path, resp.StatusCode, got)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"} {
+		if resp, _ := ask("GET", path, ""); resp.StatusCode != 200 {
+			t.Errorf("%s: HTTP %d", path, resp.StatusCode)
+		}
+	}
+	// The endpoint itself, which lacks a session here; also under the name that a proxy on this machine passes on.
+	for _, host := range []string{"localhost", "mcp.example.com"} {
+		if resp, body := ask("POST", "/mcp", "alice", host); resp.StatusCode != 400 {
+			t.Errorf("%s: HTTP %d %s", host, resp.StatusCode, body)
+		}
+	}
+	if resp, body := ask("POST", "/mcp", "alice", "evil.example"); resp.StatusCode != 403 {
+		t.Errorf("another name: HTTP %d %s", resp.StatusCode, body)
+	}
+	for n := range 10 {
+		resp, _ := ask("POST", "/mcp", "bob")
+		if resp.StatusCode == 429 {
+			t.Fatalf("request %d: HTTP 429", n)
+		}
+	}
+	if resp, body := ask("POST", "/mcp", "bob"); resp.StatusCode != 429 {
+		t.Errorf("the eleventh at once: HTTP %d %s", resp.StatusCode, body)
+	}
+}

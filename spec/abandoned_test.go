@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// TestAbandoned leaves 1,000 of everything that a client can leave behind and looks at what it costs. What
-// the endpoint keeps for a while, for a client that may come back, is looked at after that while, in virtual
-// time; the rest over real connections. It runs alone, so that goroutines and memory are its own.
+// TestAbandoned leaves 1,000 of everything that a client can leave behind and looks at what it costs: over real
+// connections what must end with them, and in virtual time what the endpoint keeps for a while, for a client
+// that may come back. It runs alone, so that goroutines and memory are its own.
 func TestAbandoned(t *testing.T) {
 	const many = 1000
 	tests := map[string]struct {
@@ -19,9 +19,9 @@ func TestAbandoned(t *testing.T) {
 		after time.Duration // of virtual time; zero means real time, at once
 	}{
 		// An idle session costs its record.
-		"sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11) }, 8 << 10, 0},
+		"sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11) }, 8 << 10, 3 * time.Second},
 		// A session that was used, too.
-		"used sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11).run(t, "echo", obj{"text": "x"}) }, 24 << 10, 0},
+		"used sessions": {func(t *testing.T, e *env, _ int) { e.open(t, v11).run(t, "echo", obj{"text": "x"}) }, 8 << 10, 3 * time.Second},
 		"GET streams": {func(t *testing.T, e *env, _ int) {
 			s := e.open(t, v11)
 			s.listen(t, "").cut()
@@ -36,7 +36,7 @@ func TestAbandoned(t *testing.T) {
 			s := e.open(t, v11)
 			key := fmt.Sprint("k", i)
 			s.broken(t, 2, key, 1) // to its end, with nobody there to see it
-		}, 64 << 10, 0},
+		}, 8 << 10, 3 * time.Second},
 		"stateless calls": {func(t *testing.T, e *env, i int) {
 			key := fmt.Sprint("k", i)
 			x := e.begin(t, e.modern(t, call(1, "slow", obj{"key": key})))

@@ -28,7 +28,7 @@ func cancelled(id any) obj {
 func testC01(t *testing.T) {
 	eachVersion(t, legacy, func(t *testing.T, v string) {
 		s := serve(t).open(t, v)
-		silent := s.start(t, call(1, "slow", obj{"key": "silent"}))
+		s.start(t, call(1, "slow", obj{"key": "silent"}))
 		s.await(t, "silent", "running")
 		s.send(t, cancelled(1)).accepted(t)
 		s.await(t, "silent", "cancelled")
@@ -40,7 +40,6 @@ func testC01(t *testing.T) {
 		asking.message(t)
 		s.send(t, cancelled(2)).accepted(t)
 		s.await(t, "asking", "failed")
-		_ = silent
 	})
 }
 
@@ -101,7 +100,7 @@ func testC04(t *testing.T) {
 		s, other := e.open(t, v), e.open(t, v)
 		key := func(name string) string { return name + "-" + v }
 		number := s.start(t, call(603, "slow", obj{"key": key("number")}))
-		word := s.start(t, call("603", "slow", obj{"key": key("word")}))
+		s.start(t, call("603", "slow", obj{"key": key("word")}))
 		foreign := other.start(t, call(603, "slow", obj{"key": key("foreign")}))
 		for _, name := range []string{"number", "word", "foreign"} {
 			e.await(t, key(name), "running")
@@ -116,7 +115,6 @@ func testC04(t *testing.T) {
 				t.Errorf("%s was answered %q", name, got)
 			}
 		}
-		_ = word
 		// Cancellations that race with the answer: nothing breaks.
 		for i := range 20 {
 			x := s.start(t, call(i, "echo", obj{"text": "x"}))

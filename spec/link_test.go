@@ -79,7 +79,7 @@ func (x *exchange) reply(t *testing.T) *reply {
 func (x *exchange) replyWithin(t *testing.T, d time.Duration) *reply {
 	t.Helper()
 	_ = x.conn.SetReadDeadline(time.Now().Add(d))
-	res, err := http.ReadResponse(x.br, x.req)
+	res, err := http.ReadResponse(x.br, x.req) //nolint:bodyclose // the end of the link is the end of the body
 	if err != nil {
 		t.Fatalf("%s: no answer: %v", describe(x.req), err)
 	}

@@ -3,7 +3,6 @@ package spec_test
 import (
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 
@@ -39,8 +38,9 @@ var sections = []struct {
 	{"S", "Security practices", 8},
 }
 
-// TestSpec holds one subtest per statement, named by its ID.
-func TestSpec(t *testing.T) {
+// TestSpec holds one subtest per statement, named by its ID. It does not run beside the other tests: what they
+// measure would be disturbed.
+func TestSpec(t *testing.T) { //nolint:tparallel // see above
 	for _, s := range statements {
 		if s.Test != nil {
 			t.Run(s.ID, func(t *testing.T) { t.Parallel(); s.Test(t) })
@@ -79,12 +79,5 @@ func TestMain(m *testing.M) {
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("16")
 	}
-	code := m.Run()
-	if code == 0 {
-		if err := goleak.Find(); err != nil {
-			fmt.Fprintln(os.Stderr, "goroutines are left:", err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -330,13 +331,10 @@ func (r *reply) fails(t *testing.T, status, code int) message {
 // has demands one of the statuses.
 func (r *reply) has(t *testing.T, statuses ...int) *reply {
 	t.Helper()
-	for _, s := range statuses {
-		if r.status == s {
-			return r
-		}
+	if !slices.Contains(statuses, r.status) {
+		t.Fatalf("HTTP %d, want %v: %.300s", r.status, statuses, r.body)
 	}
-	t.Fatalf("HTTP %d, want %v: %.300s", r.status, statuses, r.body)
-	return nil
+	return r
 }
 
 // accepted demands 202 and no body, the answer to every notification and response.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -126,7 +127,7 @@ func (tr *transcript) response(name string, r *reply) txtar.File {
 				tr.name(strings.Trim(string(m.ID), `"`), "question")
 			}
 		}
-		if r.stream.over && r.stream.why == io.EOF {
+		if r.stream.over && errors.Is(r.stream.why, io.EOF) {
 			b.WriteString("\n(end)\n")
 		}
 	}

@@ -3,6 +3,7 @@ package spec_test
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -243,13 +244,9 @@ func testT2610(t *testing.T) {
 func merge(base any, more obj) obj {
 	all := obj{}
 	if b, ok := base.(obj); ok {
-		for k, v := range b {
-			all[k] = v
-		}
+		maps.Copy(all, b)
 	}
-	for k, v := range more {
-		all[k] = v
-	}
+	maps.Copy(all, more)
 	return all
 }
 

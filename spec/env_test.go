@@ -48,10 +48,10 @@ type env struct {
 type config struct {
 	options sluice.Options
 	server  func(*mcp.ServerOptions)
-	auth    bool // require a bearer token of the test's verifier
 	pipe    bool // net.Pipe instead of TCP, for virtual time
 
-	readTimeout time.Duration // of the http.Server; none if zero
+	readTimeout time.Duration                                 // of the http.Server; none if zero
+	wrap        func(e *env, inner http.Handler) http.Handler // middleware around it all; none if nil
 }
 
 // serve starts an endpoint at /mcp, and the 2024-11-05 transport at /sse and /messages, until the test ends.
@@ -68,10 +68,6 @@ func serve(t *testing.T, edits ...func(*config)) *env {
 	mux.Handle("/mcp", e.h)
 	mux.Handle("GET /sse", e.h.HTTPSSE("/messages"))
 	mux.Handle("POST /messages", e.h.HTTPSSE("/messages"))
-	var root http.Handler = mux
-	if c.auth {
-		root = protect(root)
-	}
 
 	var listener net.Listener
 	if c.pipe {
@@ -84,6 +80,10 @@ func serve(t *testing.T, edits ...func(*config)) *env {
 		}
 		e.addr = listener.Addr().String()
 		e.connect = func() (net.Conn, error) { return net.Dial("tcp", e.addr) }
+	}
+	var root http.Handler = mux
+	if c.wrap != nil {
+		root = c.wrap(e, root)
 	}
 	hs := &http.Server{Handler: root, ReadTimeout: c.readTimeout}
 	var wg sync.WaitGroup
@@ -127,29 +127,23 @@ func (e *env) drained(t *testing.T) {
 	}
 }
 
-func authenticated(c *config) { c.auth = true }
-func virtual(c *config)       { c.pipe = true }
+func virtual(c *config) { c.pipe = true }
 
-// protect requires a bearer token: alice and bob are people, anonymous-1 and anonymous-2 tokens whose
-// issuer names nobody, expired is one, and everything else is unknown.
-func protect(h http.Handler) http.Handler {
+// authenticated requires a bearer token, by the SDK's middleware, so that the endpoint knows who calls: alice and
+// bob are people, anonymous-1 and anonymous-2 tokens whose issuer names nobody. How tokens are judged is section 8.
+func authenticated(c *config) {
 	verify := func(_ context.Context, token string, _ *http.Request) (*auth.TokenInfo, error) {
-		info := &auth.TokenInfo{Expiration: time.Now().Add(time.Hour), Scopes: []string{"mcp"}}
+		info := &auth.TokenInfo{Expiration: time.Now().Add(time.Hour)}
 		switch token {
 		case "alice", "bob":
 			info.UserID = token
 		case "anonymous-1", "anonymous-2":
-		case "expired":
-			info.UserID, info.Expiration = "alice", time.Now().Add(-time.Hour)
 		default:
 			return nil, auth.ErrInvalidToken
 		}
 		return info, nil
 	}
-	return auth.RequireBearerToken(verify, &auth.RequireBearerTokenOptions{
-		ResourceMetadataURL: "https://mcp.example/.well-known/oauth-protected-resource/mcp",
-		Scopes:              []string{"mcp"},
-	})(h)
+	c.wrap = func(_ *env, inner http.Handler) http.Handler { return auth.RequireBearerToken(verify, nil)(inner) }
 }
 
 // request and notification make JSON-RPC messages.

@@ -21,7 +21,7 @@ func newServer() *mcp.Server {
 
 func TestAppServesBetweenStartAndStop(t *testing.T) {
 	t.Parallel()
-	app, err := serve.New(newServer(), serve.Config{HTTPSSE: true, LogLevel: 100})
+	app, err := serve.New(newServer(), serve.Config{HTTPSSE: true, LogLevel: "error"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestAppServesBetweenStartAndStop(t *testing.T) {
 
 func TestAppRunsUntilItsContextEnds(t *testing.T) {
 	t.Parallel()
-	app, err := serve.New(newServer(), serve.Config{LogLevel: 100})
+	app, err := serve.New(newServer(), serve.Config{LogLevel: "error"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestAppThatCannotStartLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	app, err := serve.New(newServer(), serve.Config{Port: uint16(listener.Addr().(*net.TCPAddr).Port), LogLevel: 100})
+	app, err := serve.New(newServer(), serve.Config{Port: uint16(listener.Addr().(*net.TCPAddr).Port), LogLevel: "error"})
 	if err != nil {
 		t.Fatal(err)
 	}

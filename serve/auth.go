@@ -15,18 +15,18 @@ import (
 // Auth says who may call. It is off while Issuer is empty.
 type Auth struct {
 	// Issuer is the authorization server whose tokens are accepted, as in their iss claim.
-	Issuer string `name:"auth-issuer" env:"MCP_AUTH_ISSUER" placeholder:"URL" help:"Authorization server whose tokens callers need, as in their iss claim; default: none, everybody may call."`
+	Issuer string `arg:"--auth-issuer,env:MCP_AUTH_ISSUER" placeholder:"URL" help:"authorization server whose tokens callers need, as in their iss claim; default: none, everybody may call"`
 	// JWKSURL is where it publishes its keys, by default where its metadata says.
-	JWKSURL string `name:"auth-jwks-url" env:"MCP_AUTH_JWKS_URL" placeholder:"URL" help:"Where the authorization server publishes its keys; default: where its metadata says."`
+	JWKSURL string `arg:"--auth-jwks-url,env:MCP_AUTH_JWKS_URL" placeholder:"URL" help:"where the authorization server publishes its keys; default: where its metadata says"`
 	// Audience holds the aud claims that mean this server, by default ResourceURL.
-	Audience []string `name:"auth-audience" env:"MCP_AUTH_AUDIENCE" sep:"," placeholder:"AUD" help:"Audiences of tokens that are for this server, separated by commas; default: the resource URL."`
+	Audience List `arg:"--auth-audience,env:MCP_AUTH_AUDIENCE" placeholder:"AUD,..." help:"audiences of tokens that are for this server; default: the resource URL"`
 	// Scopes are those that every request needs.
-	Scopes []string `name:"auth-scopes" env:"MCP_AUTH_SCOPES" sep:"," placeholder:"SCOPE" help:"Scopes that every request needs, separated by commas; default: none."`
+	Scopes List `arg:"--auth-scopes,env:MCP_AUTH_SCOPES" placeholder:"SCOPE,..." help:"scopes that every request needs; default: none"`
 	// ResourceURL is the endpoint's URL as clients reach it. Authorization needs it.
-	ResourceURL string `name:"resource-url" env:"MCP_RESOURCE_URL" placeholder:"URL" help:"The endpoint's URL as clients reach it, such as https://mcp.example.com/mcp; needed with --auth-issuer."`
+	ResourceURL string `arg:"--resource-url,env:MCP_RESOURCE_URL" placeholder:"URL" help:"the endpoint's URL as clients reach it, such as https://mcp.example.com/mcp; needed with --auth-issuer"`
 	// RateLimit is how many requests a second one user may send in the long run; ten seconds' worth, and at least
 	// ten, may come at once. Zero means no limit.
-	RateLimit float64 `name:"rate-limit" env:"MCP_RATE_LIMIT" placeholder:"N" help:"Requests a second that one user may send in the long run, to each replica; ten seconds' worth may come at once; default: no limit."`
+	RateLimit float64 `arg:"--rate-limit,env:MCP_RATE_LIMIT" placeholder:"N" help:"requests a second that one user may send in the long run, to each replica; ten seconds' worth may come at once; default: no limit"`
 }
 
 // check reports the first setting that cannot work.
@@ -88,8 +88,7 @@ func newGuard(c Config, log *slog.Logger) (*guard, error) {
 		Scopes:   strings.Fields(strings.Join(c.Auth.Scopes, " ")), // also as OAuth has them, with spaces
 		Logger:   log,
 	})
-	var bad *auth.ConfigError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*auth.ConfigError](err); ok {
 		return nil, fmt.Errorf("%s: %w", authFlags[bad.Field], bad.Err)
 	} else if err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ func startIssuer(t *testing.T) (url string, token func(sub string) string) {
 func TestAuthGuardsEveryEndpoint(t *testing.T) {
 	t.Parallel()
 	issuer, token := startIssuer(t)
-	app, err := serve.New(newServer(), serve.Config{HTTPSSE: true, LogLevel: 100, Auth: serve.Auth{
+	app, err := serve.New(newServer(), serve.Config{HTTPSSE: true, LogLevel: "error", Auth: serve.Auth{
 		Issuer: issuer, ResourceURL: "https://mcp.example.com/mcp", Scopes: []string{"a b"}, RateLimit: 0.01,
 	}})
 	if err != nil {
@@ -86,7 +86,7 @@ func TestAuthGuardsEveryEndpoint(t *testing.T) {
 	t.Cleanup(func() { _ = app.Stop() })
 	base := strings.TrimSuffix(app.URL(), "/mcp")
 
-	ask := func(method, path, user string, host ...string) (*http.Response, string) {
+	ask := func(method, path, user string, host ...string) (status int, header http.Header, body string) {
 		t.Helper()
 		req, err := http.NewRequest(method, base+path, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
 		if err != nil {
@@ -105,42 +105,41 @@ func TestAuthGuardsEveryEndpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
+		text, err := io.ReadAll(resp.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return resp, string(body)
+		return resp.StatusCode, resp.Header, string(text)
 	}
 	for _, e := range []struct{ method, path string }{
 		{"POST", "/mcp"}, {"GET", "/mcp"}, {"DELETE", "/mcp"}, {"GET", "/sse"}, {"POST", "/messages"},
 	} {
-		resp, _ := ask(e.method, e.path, "")
+		status, header, _ := ask(e.method, e.path, "")
 		want := `Bearer scope="a b", resource_metadata="https://mcp.example.com/.well-known/oauth-protected-resource/mcp"`
-		if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != 401 || got != want {
-			t.Errorf("%s %s: HTTP %d, %s", e.method, e.path, resp.StatusCode, got)
+		if got := header.Get("WWW-Authenticate"); status != http.StatusUnauthorized || got != want {
+			t.Errorf("%s %s: HTTP %d, %s", e.method, e.path, status, got)
 		}
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"} {
-		if resp, _ := ask("GET", path, ""); resp.StatusCode != 200 {
-			t.Errorf("%s: HTTP %d", path, resp.StatusCode)
+		if status, _, _ := ask("GET", path, ""); status != http.StatusOK {
+			t.Errorf("%s: HTTP %d", path, status)
 		}
 	}
 	// The endpoint itself, which lacks a session here; also under the name that a proxy on this machine passes on.
 	for _, host := range []string{"localhost", "mcp.example.com"} {
-		if resp, body := ask("POST", "/mcp", "alice", host); resp.StatusCode != 400 {
-			t.Errorf("%s: HTTP %d %s", host, resp.StatusCode, body)
+		if status, _, body := ask("POST", "/mcp", "alice", host); status != http.StatusBadRequest {
+			t.Errorf("%s: HTTP %d %s", host, status, body)
 		}
 	}
-	if resp, body := ask("POST", "/mcp", "alice", "evil.example"); resp.StatusCode != 403 {
-		t.Errorf("another name: HTTP %d %s", resp.StatusCode, body)
+	if status, _, body := ask("POST", "/mcp", "alice", "evil.example"); status != http.StatusForbidden {
+		t.Errorf("another name: HTTP %d %s", status, body)
 	}
 	for n := range 10 {
-		resp, _ := ask("POST", "/mcp", "bob")
-		if resp.StatusCode == 429 {
+		if status, _, _ := ask("POST", "/mcp", "bob"); status == http.StatusTooManyRequests {
 			t.Fatalf("request %d: HTTP 429", n)
 		}
 	}
-	if resp, body := ask("POST", "/mcp", "bob"); resp.StatusCode != 429 {
-		t.Errorf("the eleventh at once: HTTP %d %s", resp.StatusCode, body)
+	if status, _, body := ask("POST", "/mcp", "bob"); status != http.StatusTooManyRequests {
+		t.Errorf("the eleventh at once: HTTP %d %s", status, body)
 	}
 }

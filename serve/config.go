@@ -6,17 +6,17 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
+	"github.com/alexflint/go-arg"
 )
 
 // Transports.
@@ -28,32 +28,32 @@ const (
 // Config says how to serve. The zero value of a field means its default, except for Port.
 type Config struct {
 	// Transport is [StreamableHTTP], the default, or [Stdio].
-	Transport string `env:"MCP_TRANSPORT" default:"streamable-http" help:"How clients reach the server: streamable-http or stdio."`
+	Transport string `arg:"--transport,env:MCP_TRANSPORT" placeholder:"NAME" help:"how clients reach the server: streamable-http or stdio"`
 	// Host is the address to listen on, by default 127.0.0.1: only this machine can connect.
-	Host string `env:"MCP_SERVER_HOST" default:"127.0.0.1" help:"Address to listen on; 0.0.0.0 lets other machines connect."`
-	// Port is the TCP port. Zero picks a free one; the command line's default is 8000.
-	Port uint16 `env:"MCP_SERVER_PORT,PORT" default:"8000" help:"Port to listen on; 0 picks a free one."`
+	Host string `arg:"--host,env:MCP_SERVER_HOST" help:"address to listen on; 0.0.0.0 lets other machines connect"`
+	// Port is the TCP port. Zero picks a free one; the command line's default is the variable PORT, else 8000.
+	Port uint16 `arg:"--port,env:MCP_SERVER_PORT" help:"port to listen on, by default that of the variable PORT if it is set; 0 picks a free one"`
 	// Path is the endpoint's path, by default /mcp.
-	Path string `env:"MCP_PATH" default:"/mcp" help:"Path of the endpoint."`
+	Path string `arg:"--path,env:MCP_PATH" help:"path of the endpoint"`
 	// HTTPSSE serves the transport of revision 2024-11-05 too, at /sse and /messages.
-	HTTPSSE bool `name:"http-sse" env:"MCP_HTTP_SSE" help:"Also serve the old HTTP+SSE transport (2024-11-05) at /sse and /messages; default: false."`
+	HTTPSSE bool `arg:"--http-sse,env:MCP_HTTP_SSE" help:"also serve the old HTTP+SSE transport (2024-11-05) at /sse and /messages; default: false"`
 	// AllowedOrigins are the browser origins that may call, such as https://app.example.com.
-	AllowedOrigins []string `env:"MCP_ALLOWED_ORIGINS" sep:"," placeholder:"ORIGIN" help:"Browser origins that may call, such as https://app.example.com, separated by commas; default: none."`
+	AllowedOrigins List `arg:"--allowed-origins,env:MCP_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"browser origins that may call, such as https://app.example.com; default: none"`
 	// SessionTimeout ends a session that has been idle this long, by default 30 minutes.
-	SessionTimeout time.Duration `env:"MCP_SESSION_TIMEOUT" default:"30m" help:"End a session that has been idle this long."`
+	SessionTimeout time.Duration `arg:"--session-timeout,env:MCP_SESSION_TIMEOUT" placeholder:"DURATION" help:"end a session that has been idle this long"`
 	// StoreURL says where sessions and streams live, by default memory: (in this process).
-	StoreURL string `name:"store-url" env:"MCP_STORE_URL" default:"memory:" help:"Where sessions and streams live: memory:, redis://HOST:PORT or rediss://HOST:PORT."`
+	StoreURL string `arg:"--store-url,env:MCP_STORE_URL" placeholder:"URL" help:"where sessions and streams live: memory:, redis://HOST:PORT or rediss://HOST:PORT"`
 	// StateKeys seal what a client carries between the rounds of a call: standard base64 of 32 bytes each. The first
 	// seals, all open. Replicas of one service need the same keys. By default each process makes its own.
-	StateKeys []string `env:"MCP_STATE_KEYS" sep:"," placeholder:"KEY" help:"Keys that seal the state clients carry: base64 of 32 bytes each, separated by commas; the first seals, all open. Replicas need the same; default: a new one at each start."`
+	StateKeys List `arg:"--state-keys,env:MCP_STATE_KEYS" placeholder:"KEY,..." help:"keys that seal the state clients carry, base64 of 32 bytes each; the first seals, all open; replicas need the same; default: a new one at each start"`
 	// ShutdownGrace is how long [App.Stop] waits for calls in flight, by default 8 seconds: Cloud Run kills after 10.
-	ShutdownGrace time.Duration `env:"MCP_SHUTDOWN_GRACE" default:"8s" help:"How long calls in flight may take to finish after SIGTERM."`
-	// LogLevel is the lowest level logged.
-	LogLevel slog.Level `env:"LOG_LEVEL" default:"info" help:"Lowest level logged: debug, info, warn or error."`
+	ShutdownGrace time.Duration `arg:"--shutdown-grace,env:MCP_SHUTDOWN_GRACE" placeholder:"DURATION" help:"how long calls in flight may take to finish after SIGTERM"`
+	// LogLevel is the lowest level logged: debug, info, the default, warn or error, in any case.
+	LogLevel string `arg:"--log-level,env:LOG_LEVEL" placeholder:"LEVEL" help:"lowest level logged: debug, info, warn or error"`
 	// LogFormat is text, json or auto, the default: text on a terminal, else json.
-	LogFormat string `env:"LOG_FORMAT" default:"auto" help:"text, json or auto (text on a terminal, else json)."`
+	LogFormat string `arg:"--log-format,env:LOG_FORMAT" placeholder:"FORMAT" help:"text, json or auto (text on a terminal, else json)"`
 	// Auth says who may call. By default everybody may.
-	Auth Auth `embed:""`
+	Auth
 }
 
 func (c Config) withDefaults() Config {
@@ -63,61 +63,81 @@ func (c Config) withDefaults() Config {
 	c.SessionTimeout = cmp.Or(c.SessionTimeout, 30*time.Minute)
 	c.StoreURL = cmp.Or(c.StoreURL, "memory:")
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, 8*time.Second)
+	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	c.LogFormat = cmp.Or(c.LogFormat, "auto")
 	return c
+}
+
+// A List is written as its elements with commas between them.
+type List []string
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for element := range strings.SplitSeq(string(text), ",") {
+		if element = strings.TrimSpace(element); element != "" {
+			*l = append(*l, element)
+		}
+	}
+	return nil
 }
 
 // A commandLine is what can be asked of [Main]: to serve with a configuration, or
 // to look after a server that another process serves with the same one.
 type commandLine struct {
 	Config
-	Healthcheck bool `help:"Ask the server that runs with these settings whether it is ready; exit with 0 if so, else with 1."`
+	Healthcheck bool `arg:"--healthcheck" help:"ask the server that runs with these settings whether it is ready; exit with 0 if so, else with 1"`
+}
+
+// Description is the first line of the help.
+func (commandLine) Description() string {
+	return "An MCP server. Every flag can also be set by the environment variable beside it; the flag wins.\n"
 }
 
 // parse reads the command line over the environment over the defaults. If help
 // was asked for, it returns the text instead.
 func parse(name string, args []string) (cmd commandLine, help string, err error) {
-	var out bytes.Buffer
-	exited := false
-	parser, err := kong.New(&cmd,
-		kong.Name(name),
-		kong.Description("An MCP server. Every flag can also be set by the environment variable beside it."),
-		kong.Writers(&out, io.Discard),
-		kong.Exit(func(int) { exited = true }),
-		kong.TypeMapper(reflect.TypeFor[slog.Level](), kong.MapperFunc(decodeLevel)),
-	)
+	unsetEmpty()
+	cmd.Config = Config{Port: 8000}.withDefaults()
+	badPort := portFromCloud(&cmd.Config)
+	parser, err := arg.NewParser(arg.Config{Program: name}, &cmd)
 	if err != nil {
 		return cmd, "", err
 	}
-	// A variable that is set to nothing, as container files like to do, is not set.
-	for _, flag := range parser.Model.Flags {
-		for _, env := range flag.Envs {
-			if value, ok := os.LookupEnv(env); ok && value == "" {
-				os.Unsetenv(env)
-			}
-		}
+	err = parser.Parse(args)
+	if errors.Is(err, arg.ErrHelp) {
+		var text bytes.Buffer
+		parser.WriteHelp(&text)
+		return cmd, text.String(), nil
 	}
-	_, err = parser.Parse(args)
-	if exited { // kong goes on after --help when its exit returns
-		return cmd, out.String(), nil
-	}
-	return cmd, "", err
+	return cmd, "", cmp.Or(badPort, err)
 }
 
-func decodeLevel(ctx *kong.DecodeContext, target reflect.Value) error {
-	var value string
-	if err := ctx.Scan.PopValueInto("level", &value); err != nil {
-		return err
+// unsetEmpty forgets variables that are set to nothing, as container files like to do.
+func unsetEmpty() {
+	names := []string{"PORT"}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		_, name, _ := strings.Cut(field.Tag.Get("arg"), "env:")
+		names = append(names, name)
 	}
-	name := strings.ToUpper(value)
-	if name == "WARNING" {
-		name = "WARN"
+	for _, name := range names {
+		if value, ok := os.LookupEnv(name); ok && value == "" {
+			os.Unsetenv(name)
+		}
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return fmt.Errorf("%q is none of debug, info, warn, error", value)
+}
+
+// portFromCloud makes PORT the default port, as Cloud Run and its like set it.
+func portFromCloud(c *Config) error {
+	value, ok := os.LookupEnv("PORT")
+	if _, better := os.LookupEnv("MCP_SERVER_PORT"); better || !ok {
+		return nil
 	}
-	target.Set(reflect.ValueOf(level))
+	port, err := strconv.ParseUint(value, 10, 16)
+	if err != nil {
+		return fmt.Errorf("--port (PORT): %w", err)
+	}
+	c.Port = uint16(port)
 	return nil
 }
 
@@ -149,6 +169,9 @@ func (c Config) check() error {
 	if c.ShutdownGrace < 0 {
 		return bad("shutdown-grace", "MCP_SHUTDOWN_GRACE", "%v is negative", c.ShutdownGrace)
 	}
+	if _, err := c.logLevel(); err != nil {
+		return bad("log-level", "LOG_LEVEL", "%v", err)
+	}
 	if !slices.Contains([]string{"text", "json", "auto"}, c.LogFormat) {
 		return bad("log-format", "LOG_FORMAT", "%q is none of text, json, auto", c.LogFormat)
 	}
@@ -161,11 +184,22 @@ func (c Config) check() error {
 	return nil
 }
 
+func (c Config) logLevel() (level slog.Level, err error) {
+	name := strings.ToUpper(c.LogLevel)
+	if name == "WARNING" {
+		name = "WARN"
+	}
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return 0, fmt.Errorf("%q is none of debug, info, warn, error", c.LogLevel)
+	}
+	return level, nil
+}
+
 // stateKeys decodes the keys. Its errors name a key by its place, never by its value.
 func (c Config) stateKeys() ([][]byte, error) {
 	var keys [][]byte
 	for i, s := range c.StateKeys {
-		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+		key, err := base64.StdEncoding.DecodeString(s)
 		if err != nil {
 			return nil, fmt.Errorf("key %d is not standard base64", i+1)
 		}

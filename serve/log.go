@@ -7,7 +7,8 @@ import (
 
 // newLogger logs to standard error: over stdio, standard output belongs to the protocol.
 func newLogger(c Config) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.LogLevel}
+	level, _ := c.logLevel() // checked; and if not, info
+	opts := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "text" || c.LogFormat == "auto" && isTerminal(os.Stderr) {
 		return slog.New(slog.NewTextHandler(os.Stderr, opts))
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,14 +16,19 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/alecthomas/kong"
+	"github.com/alexflint/go-arg"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 type config struct {
-	URL     string `env:"MCP_URL" default:"http://127.0.0.1:8000/mcp" help:"The server's endpoint."`
-	Quiet   bool   `short:"q" xor:"log" help:"Log nothing; print the result, or one line about what failed."`
-	Verbose bool   `short:"v" xor:"log" help:"Log every HTTP exchange too."`
+	URL     string `arg:"--url,env:MCP_URL" default:"http://127.0.0.1:8000/mcp" help:"the server's endpoint"`
+	Quiet   bool   `arg:"-q,--quiet" help:"log nothing; print the result, or one line about what failed"`
+	Verbose bool   `arg:"-v,--verbose" help:"log every HTTP exchange too"`
+}
+
+// Description is the first line of the help.
+func (config) Description() string {
+	return "Call add(10, 5) on an MCP server and print the result.\n"
 }
 
 // timeout bounds the whole run: a server that accepts and never answers is a failure too.
@@ -37,13 +43,18 @@ func main() {
 
 func run(args []string, stdout, stderr io.Writer) error {
 	var cfg config
-	parser, err := kong.New(&cfg, kong.Name("mcp-client-demo"),
-		kong.Description("Call add(10, 5) on an MCP server and print the result."))
+	parser, err := arg.NewParser(arg.Config{Program: "mcp-client-demo"}, &cfg)
 	if err != nil {
 		return err
 	}
-	if _, err := parser.Parse(args); err != nil {
+	if err := parser.Parse(args); errors.Is(err, arg.ErrHelp) {
+		parser.WriteHelp(stdout)
+		return nil
+	} else if err != nil {
 		return err
+	}
+	if cfg.Quiet && cfg.Verbose {
+		return errors.New("--quiet and --verbose contradict each other")
 	}
 	if u, err := url.Parse(cfg.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("--url: %q is not an http:// or https:// URL", cfg.URL)

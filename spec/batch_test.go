@@ -66,6 +66,20 @@ func testT0303(t *testing.T) {
 	if n := methods(all)["notifications/progress"]; n != 2+4 {
 		t.Errorf("%d progress notifications, want 6", n)
 	}
+	// A call of a batch may ask, too.
+	stream := s.send(t, []obj{call(4, "elicit", obj{"key": "k"}), request(5, "ping", nil)}).events(t)
+	var rest []message
+	for {
+		m, _ := stream.message(t)
+		if m.Method == "elicitation/create" {
+			s.answer(t, m, ann["name"].(obj)).accepted(t)
+			break
+		}
+		rest = append(rest, m)
+	}
+	if got := byID(t, append(rest, stream.rest(t)...)); len(got) != 2 || content(t, got["4"].object(t)) != "accept Ann" {
+		t.Fatalf("got responses %v, want 4 and 5", got)
+	}
 }
 
 func testT0304(t *testing.T) {

@@ -118,6 +118,12 @@ func testT2605(t *testing.T) {
 	if last := all[len(all)-1]; !last.isResponse() {
 		t.Fatalf("last message is %v", last)
 	}
+	for text, n := range map[string]int{strings.Repeat("x", 200_000): 50, "": 1500} { // however much there is
+		got := methods(e.send26(t, tokened(call(2, "steps", obj{"n": n, "text": text}), "t")).messages(t))
+		if got["notifications/progress"] != 2*n || got["response"] != 1 {
+			t.Errorf("got %v, want %d progress notifications and the response", got, 2*n)
+		}
+	}
 }
 
 func testT2606(t *testing.T) {

@@ -3,7 +3,6 @@ package spec_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -62,7 +61,10 @@ func testTL01(t *testing.T) {
 }
 
 func testTL02(t *testing.T) {
-	foreign := []edit{with("Origin", "http://evil.example"), with("Origin", "null"), with("Origin", "http://127.0.0.1.evil.example"), with("Host", "evil.example")}
+	foreign := []edit{
+		with("Origin", "http://evil.example"), with("Origin", "null"), with("Origin", "http://127.0.0.1.evil.example"),
+		with("Host", "evil.example"), with("Host", "127.0.0.1.evil.example"), with("Host", "evil.example:80"),
+	}
 	eachVersion(t, legacy, func(t *testing.T, v string) {
 		s := serve(t).open(t, v)
 		for _, bad := range foreign {
@@ -114,6 +116,17 @@ func testTL03(t *testing.T) {
 			}
 		}
 	})
+	t.Run("foreign preflight", func(t *testing.T) {
+		r := e.do(t, e.request(t, http.MethodOptions, "/mcp", nil, with("Origin", "http://evil.example"), with("Access-Control-Request-Method", "POST")))
+		if v := r.header.Get("Access-Control-Allow-Origin"); v != "" {
+			t.Errorf("a foreign origin is allowed to call: %q", v)
+		}
+	})
+	t.Run("almost allowed", func(t *testing.T) {
+		for _, origin := range []string{"http://app.example.com", "https://app.example.com:8443", "https://app.example.com.evil.example", "https://evil-app.example.com"} {
+			e.do(t, e.post(t, initialize(1, v11, obj{}), with("Origin", origin))).has(t, 403)
+		}
+	})
 	t.Run("same", func(t *testing.T) {
 		e.do(t, e.post(t, initialize(1, v11, obj{}), with("Origin", "http://"+e.addr))).has(t, 200)
 	})
@@ -129,7 +142,7 @@ func testTL04(t *testing.T) { bindsLocally(t, serving.Config{}) }
 // bindsLocally starts the process around the endpoint as it comes and looks at its address.
 func bindsLocally(t *testing.T, cfg serving.Config) {
 	t.Helper()
-	cfg.LogLevel = slog.LevelError
+	cfg.LogLevel = "error"
 	app, err := serving.New(newServer(newProbe(), nil), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -261,6 +274,13 @@ func testTL09(t *testing.T) {
 		}
 		if last := all[4]; string(last.ID) != "7" {
 			t.Fatalf("last message is %v, want the response", last)
+		}
+		// More than any bound of what is kept, faster than it can be read: a client that reads gets all.
+		for text, n := range map[string]int{strings.Repeat("x", 200_000): 50, "": 1500} {
+			got := methods(s.send(t, tokened(call(8, "steps", obj{"n": n, "text": text}), "t")).messages(t))
+			if got["notifications/progress"] != 2*n || got["response"] != 1 {
+				t.Errorf("got %v, want %d progress notifications and the response", got, 2*n)
+			}
 		}
 	})
 }
@@ -522,6 +542,18 @@ func testTL17(t *testing.T) {
 			s.release("e")
 			s.await(t, "e", "done")
 		})
+		t.Run("no longer kept, by size", func(t *testing.T) {
+			stream := s.send(t, tokened(call(27, "steps", obj{"n": 100, "text": strings.Repeat("x", 200_000), "key": "g"}), "g")).events(t)
+			_, ev := stream.message(t)
+			stream.cut()
+			s.await(t, "g", "halfway")
+			r := s.get(t, ev.id)
+			if r.status != 400 || r.response(t).Error == nil {
+				t.Errorf("behind what is kept: HTTP %d, want 400 and an error", r.status)
+			}
+			s.release("g")
+			s.await(t, "g", "done")
+		})
 		t.Run("twice at once", func(t *testing.T) {
 			stream := s.send(t, tokened(call(26, "steps", obj{"n": 1, "key": "f"}), "f")).events(t)
 			_, ev := stream.message(t)
@@ -590,6 +622,22 @@ func testTL19(t *testing.T) {
 		}
 		resumed.ended(t, "the stream was taken over")
 
+		t.Run("a question on a stream that was cut", func(t *testing.T) {
+			stream := s.send(t, call(8, "elicit", obj{"key": "cut"})).events(t)
+			first := stream.event(t).id
+			stream.message(t)
+			stream.cut()
+			resumed := s.listen(t, first)
+			ask, at := resumed.message(t)
+			if ask.Method != "elicitation/create" {
+				t.Fatalf("got %v, want the question", ask)
+			}
+			resumed.cut()
+			s.answer(t, ask, ann["name"].(obj)).accepted(t)
+			if rest := s.listen(t, at.id).rest(t); len(rest) != 1 || content(t, rest[0].object(t)) != "accept Ann" {
+				t.Fatalf("got %v, want the result", rest)
+			}
+		})
 		last := s.broken(t, 9, "post", 2)
 		if rest := s.listen(t, last).rest(t); len(rest) != 3 || string(rest[2].ID) != "9" {
 			t.Fatalf("got %v, want the rest of the call", rest)

@@ -78,7 +78,7 @@ func TestClientFailures(t *testing.T) {
 		})}, "400 Bad Request: not today"},
 		{"no MCP", []string{"--url", serve(func(w http.ResponseWriter, _ *http.Request) {
 			w.Write([]byte("<!doctype html><p>Hello"))
-		})}, "text/html"},
+		})}, `no MCP endpoint: it answers with "text/html"`},
 		{"connection cut", []string{"--url", serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}, "EOF"},
 		{"tool error", []string{"--url", serve(addThat(errors.New("no numbers left")))}, "add failed: no numbers left"},
 		{"no such tool", []string{"--url", serve(addThat(nil))}, `unknown tool "add"`},

@@ -41,7 +41,7 @@ func build(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	args := []string{"build", "-o", dir + string(filepath.Separator), "./mcp-server-demo", "./mcp-client-demo"}
+	args := []string{"build", "-ldflags", "-s -w", "-o", dir + string(filepath.Separator), "./mcp-server-demo", "./mcp-client-demo"}
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		return 1

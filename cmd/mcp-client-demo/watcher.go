@@ -35,8 +35,12 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	} else {
 		w.log.Debug("exchange", "method", req.Method, "mcp", req.Header.Get("Mcp-Method"), "status", resp.Status)
-		if resp.StatusCode >= http.StatusBadRequest {
-			failed = fmt.Errorf("HTTP %s%s", resp.Status, peek(resp))
+		kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		switch {
+		case resp.StatusCode >= http.StatusBadRequest:
+			failed = fmt.Errorf("HTTP %s%s", resp.Status, peek(resp, kind))
+		case resp.StatusCode == http.StatusOK && kind != "application/json" && kind != "text/event-stream":
+			failed = fmt.Errorf("this is no MCP endpoint: it answers with %q", kind)
 		}
 	}
 	w.mu.Lock()
@@ -46,7 +50,7 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // peek returns what the body says about the failure, behind a colon, and leaves the body whole.
-func peek(resp *http.Response) string {
+func peek(resp *http.Response, kind string) string {
 	start, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10))
 	resp.Body = struct {
 		io.Reader
@@ -54,7 +58,7 @@ func peek(resp *http.Response) string {
 	}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
 
 	var text string
-	switch kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind {
+	switch kind {
 	case "text/plain":
 		text = strings.TrimSpace(string(start[:min(len(start), 200)]))
 	case "application/json":

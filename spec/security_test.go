@@ -217,39 +217,51 @@ func testS05(t *testing.T) {
 }
 
 func testS06(t *testing.T) {
-	e := serve(t)
 	const updates, size = 40, 200 << 10
-	pad := strings.Repeat("x", size)
-	// stalled subscribes and never reads; the kernel's buffers take a part of it.
-	stalled := e.dial(t)
-	filter := obj{"notifications": obj{"resourceSubscriptions": []string{"test://item/01"}}}
-	stalled.begin(t, e.modern(t, request(1, "subscriptions/listen", filter)))
-	s := e.open(t, v11)
-	stalledGet := s.begin(t, s.request(t, http.MethodGet, "/mcp", nil, s.own(nil)...))
-	s.send(t, request(2, "resources/subscribe", obj{"uri": "test://item/01"})).result(t)
-	reader := e.subscribe(t, 3, obj{"resourceSubscriptions": []string{"test://item/01"}})
-	eventually(t, "the stalled subscriptions are open", func() bool { return stalledGet.br != nil })
-
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for range updates {
-			_ = e.srv.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{
-				Meta: mcp.Meta{"pad": pad}, URI: "test://item/01",
+	// A reader of each era, and beside each one that never reads: the kernel's buffers take a part of it.
+	filter := obj{"resourceSubscriptions": []string{"test://item/01"}}
+	for v, open := range map[string]func(t *testing.T, e *env, reads bool) (*stream, *link){
+		v26: func(t *testing.T, e *env, reads bool) (*stream, *link) {
+			if reads {
+				return e.subscribe(t, 3, filter), nil
+			}
+			return nil, e.begin(t, e.modern(t, request(1, "subscriptions/listen", obj{"notifications": filter}))).link
+		},
+		v11: func(t *testing.T, e *env, reads bool) (*stream, *link) {
+			s := e.open(t, v11)
+			s.send(t, request(2, "resources/subscribe", obj{"uri": "test://item/01"})).result(t)
+			if reads {
+				st := s.listen(t, "")
+				primed(t, st)
+				return st, nil
+			}
+			return nil, s.begin(t, s.request(t, http.MethodGet, "/mcp", nil, s.own(nil)...)).link
+		},
+	} {
+		t.Run(v, func(t *testing.T) {
+			e := serve(t)
+			_, stalled := open(t, e, false)
+			reader, _ := open(t, e, true)
+			start := time.Now()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for range updates {
+					_ = e.srv.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{
+						Meta: mcp.Meta{"pad": strings.Repeat("x", size)}, URI: "test://item/01",
+					})
+				}
 			})
-		}
-	})
-	start := time.Now()
-	for range updates {
-		reader.message(t)
+			for range updates {
+				reader.message(t)
+			}
+			e.send26(t, call(4, "echo", obj{"text": "x"})).result(t)
+			wg.Wait()
+			if d := time.Since(start); d > 5*time.Second {
+				t.Errorf("the others waited %v for a reader that stalls", d)
+			}
+			stalled.cut()
+		})
 	}
-	e.send26(t, call(4, "echo", obj{"text": "x"})).result(t)
-	s.send(t, request(5, "ping", nil)).result(t)
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("the others waited %v for a reader that stalls", d)
-	}
-	stalled.cut()
-	stalledGet.cut()
-	wg.Wait()
 }
 
 // owned makes a function that counts the goroutines that come from this one. Labels are inherited, so

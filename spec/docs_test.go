@@ -64,6 +64,15 @@ Level is the specification's own word; a word in brackets marks what it says wit
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", s.ID, s.Revisions, s.Level, s.Text, s.proof())
 		}
 	}
+	b.WriteString(`
+## What no single statement says
+
+| Test | Proves |
+|---|---|
+| [TestTranscripts](../spec/transcript_test.go) | the important exchanges of every revision, byte by byte, against [testdata](../spec/testdata) |
+| [TestAbandoned](../spec/abandoned_test.go) | 1,000 abandoned sessions, streams, calls, questions and subscriptions leave no goroutine and little memory |
+| [TestPanics](../spec/panic_test.go) | no handler's panic ends the process |
+`)
 	return b.Bytes()
 }
 

@@ -241,6 +241,9 @@ func testS06(t *testing.T) {
 		t.Run(v, func(t *testing.T) {
 			e := serve(t)
 			_, stalled := open(t, e, false)
+			if _, err := stalled.br.Peek(1); err != nil { // it is there, and then never reads again
+				t.Fatal(err)
+			}
 			reader, _ := open(t, e, true)
 			start := time.Now()
 			var wg sync.WaitGroup

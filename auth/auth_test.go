@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -149,6 +150,14 @@ func TestA01APreflightNeedsNone(t *testing.T) {
 	if got := send(t, req); got.status != http.StatusNoContent {
 		t.Errorf("preflight: HTTP %d", got.status)
 	}
+	// Nothing else is a preflight request, whatever it says.
+	for _, method := range []string{"POST", "GET", "HEAD", "DELETE", "options"} {
+		other := req.Clone(t.Context())
+		other.Method = method
+		if got := send(t, other); got.status != http.StatusUnauthorized {
+			t.Errorf("%s in the guise of a preflight: HTTP %d", method, got.status)
+		}
+	}
 	// A browser must be able to read why it was refused.
 	req.Header.Del("Access-Control-Request-Method")
 	got := send(t, req)
@@ -272,6 +281,7 @@ func TestA09WhatIsTrusted(t *testing.T) {
 		{"no signature", parts[0] + "." + parts[1] + ".", 401},
 		{"another signature", alter(2, encode(strings.Repeat("x", 64))), 401},
 		{"other claims", alter(1, encode(`{"sub":"bob"}`)), 401},
+		{"another spelling of the signature", respell(good), 401},
 		{"two parts", parts[0] + "." + parts[1], 401},
 		{"four parts", good + ".x", 401},
 		{"five parts, as encrypted ones have", good + ".x.y", 401},
@@ -303,6 +313,13 @@ func TestA09WhatIsTrusted(t *testing.T) {
 	}
 }
 
+// respell changes bits at the end of a token that mean nothing: a signature of 64 bytes leaves four.
+func respell(token string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(token) - 1
+	return token[:last] + string(alphabet[strings.IndexByte(alphabet, token[last])|1])
+}
+
 func TestA10ATokenInTheQueryOrBodyIsNone(t *testing.T) {
 	t.Parallel()
 	i := startIssuer(t)
@@ -312,7 +329,7 @@ func TestA10ATokenInTheQueryOrBodyIsNone(t *testing.T) {
 	ask(t, "POST", server.URL+"?access_token="+i.token(), "Bearer x").refused(t, 400, "invalid_request")
 	ask(t, "POST", server.URL+"?access_token=x", "Bearer "+i.token()).refused(t, 400, "invalid_request")
 
-	req, err := http.NewRequest("POST", server.URL, strings.NewReader("access_token="+i.token()))
+	req, err := http.NewRequest(http.MethodPost, server.URL, strings.NewReader("access_token="+i.token()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,6 +359,7 @@ func TestA12A16TheAuthorizationHeader(t *testing.T) {
 		{[]string{"Bearer " + good + ", Bearer " + good}, 400, "invalid_request"},
 		{[]string{"Bearer " + good, "Bearer " + good}, 400, "invalid_request"},
 		{[]string{"Bearer " + good, "Basic x"}, 400, "invalid_request"},
+		{[]string{"Bearer " + good, ""}, 400, "invalid_request"},
 		{[]string{"bearer " + good}, 200, ""},
 		{[]string{"BEARER " + good}, 200, ""},
 		{[]string{"bEaReR    " + good}, 200, ""},
@@ -384,7 +402,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		cfg := auth.Config{Resource: resource, Issuer: "https://issuer.example"}
 		change(&cfg)
 		_, err := auth.New(cfg)
-		if err == nil || !strings.Contains(name, err.(*auth.ConfigError).Field) {
+		if bad, ok := errors.AsType[*auth.ConfigError](err); !ok || !strings.HasPrefix(name, bad.Field) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
@@ -408,7 +426,7 @@ func BenchmarkProtect(b *testing.B) {
 		"random": rand.Text(),
 	} {
 		b.Run(name, func(b *testing.B) {
-			req := httptest.NewRequest("POST", "/mcp", nil)
+			req := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 			req.Header.Set("Authorization", "Bearer "+token)
 			b.ReportAllocs()
 			for b.Loop() {

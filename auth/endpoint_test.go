@@ -285,6 +285,11 @@ func TestS08EachUserHasALimit(t *testing.T) {
 	if got := e.call26(t, e.token(object{"sub": "bob"}), "whoami"); got.status != 200 {
 		t.Errorf("bob: %d %s", got.status, got.body)
 	}
-	// Who has no token costs nobody's share.
-	ask(t, "POST", e.url).refused(t, 401, "")
+	// Who has no token has no share, and costs nobody's.
+	for range 10 {
+		ask(t, "POST", e.url).refused(t, 401, "")
+		if got := send(t, e.request(t, "OPTIONS", "", "", "", "Origin", strings.TrimSuffix(e.url, "/mcp"), "Access-Control-Request-Method", "POST")); got.status != 204 {
+			t.Errorf("preflight: HTTP %d %s", got.status, got.body)
+		}
+	}
 }

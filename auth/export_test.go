@@ -9,4 +9,4 @@ var (
 )
 
 // SetTransport makes a talk to its issuer through t.
-func SetTransport(a *Auth, t http.RoundTripper) { a.keys.client.Transport = t }
+func SetTransport(a *Auth, t http.RoundTripper) { a.keys.client.Transport = bounded{t} }

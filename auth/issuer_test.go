@@ -47,6 +47,7 @@ type issuer struct {
 	mu       sync.Mutex
 	document string // the key set
 	metadata object
+	moved    string // where /moved leads
 }
 
 // newIssuer returns an issuer that is not served anywhere yet.
@@ -78,6 +79,8 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/keys":
 		i.asked.Add(1)
 		_, _ = w.Write([]byte(i.document))
+	case r.URL.Path == "/moved":
+		http.Redirect(w, r, i.moved, http.StatusFound)
 	case r.URL.Path == "/.well-known/openid-configuration":
 		_ = json.NewEncoder(w).Encode(i.metadata)
 	default:
@@ -89,7 +92,9 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	rec := httptest.NewRecorder()
 	i.ServeHTTP(rec, r)
-	return rec.Result(), nil
+	resp := rec.Result()
+	resp.Request = r
+	return resp, nil
 }
 
 // publish replaces the key set. Each key is an object with kid and key, and perhaps alg and use.

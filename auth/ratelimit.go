@@ -11,8 +11,9 @@ import (
 )
 
 // RateLimit returns a middleware that lets each user send perSecond requests a second in the long run, and up to burst at
-// once; the others are answered with 429. It goes inside [Auth.Protect], which says who the user is; requests
-// without a token, if it lets any through, count as those of one user.
+// once; the others are answered with 429. It goes inside [Auth.Protect], which says who the user is. A request
+// without a user, which there is only a browser's preflight, is not counted: everybody can send those, and
+// a limit that strangers share is one that any of them can use up.
 //
 // Each process counts for itself: a user of n replicas can have n times as much.
 func RateLimit(perSecond float64, burst int) (func(http.Handler) http.Handler, error) {
@@ -23,13 +24,11 @@ func RateLimit(perSecond float64, burst int) (func(http.Handler) http.Handler, e
 	l := &limiter{limit: rate.Limit(perSecond), burst: burst, full: time.Duration(full * float64(time.Second))}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			var user string
 			if info := sdk.TokenInfoFromContext(r.Context()); info != nil {
-				user = info.UserID
-			}
-			if wait := l.take(user, time.Now()); wait > 0 {
-				writeBusy(w, r, http.StatusTooManyRequests, "Too many requests", wait)
-				return
+				if wait := l.take(info.UserID, time.Now()); wait > 0 {
+					writeBusy(w, r, http.StatusTooManyRequests, "Too many requests", wait)
+					return
+				}
 			}
 			next.ServeHTTP(w, r)
 		})

@@ -92,8 +92,8 @@ func (s *stepUpWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // WriteHeader implements [http.ResponseWriter].
 func (s *stepUpWriter) WriteHeader(status int) {
 	s.headed = true
-	// A stream that has begun, with a status of its own, ends with the JSON-RPC error.
-	if need := s.needs.Load(); need != nil && s.Header().Get("Content-Type") == "application/json" {
+	// If a message came before the refusal, the status is out: the stream then ends with the JSON-RPC error alone.
+	if need := s.needs.Load(); need != nil {
 		all := slices.Compact(slices.Sorted(slices.Values(slices.Concat(s.auth.cfg.Scopes, *need))))
 		s.Header().Set("WWW-Authenticate", s.auth.challenge(*insufficient(all)))
 		status = http.StatusForbidden

@@ -62,11 +62,10 @@ var (
 // authorize judges a request: by its Authorization header alone, never by its query or body
 // (Authorization, "Token Requirements").
 func (a *Auth) authorize(r *http.Request) (*sdk.TokenInfo, *refusal) {
-	header := r.Header["Authorization"]
-	if len(header) > 1 {
+	if len(r.Header["Authorization"]) > 1 {
 		return nil, malformed("more than one Authorization header")
 	}
-	fields := strings.Fields(strings.Join(header, ""))
+	fields := strings.Fields(r.Header.Get("Authorization"))
 	if len(fields) < 2 || !strings.EqualFold(fields[0], "Bearer") {
 		// An error code is for those who have presented a token (RFC 6750, section 3.1).
 		return nil, &refusal{status: http.StatusUnauthorized, description: "this resource needs a bearer token"}

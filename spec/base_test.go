@@ -809,6 +809,30 @@ func testL23(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 	})
+	t.Run("acknowledged first, while things change", func(t *testing.T) {
+		busy := serve(t)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_ = busy.srv.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: "test://item/01"})
+				}
+			}
+		}()
+		uris := []string{"test://item/01"}
+		for i := range 200 { // which take their time
+			uris = append(uris, fmt.Sprint("test://thing/", i))
+		}
+		for i := range 20 {
+			busy.subscribe(t, i, obj{"resourceSubscriptions": uris}).cut()
+		}
+		close(stop)
+		<-stopped
+	})
 	t.Run("unsupported kinds are left out", func(t *testing.T) {
 		bare := serve(t, func(c *config) {
 			c.server = func(o *mcp.ServerOptions) { o.SubscribeHandler, o.UnsubscribeHandler = nil, nil }

@@ -20,6 +20,8 @@ func largeBodies() [][]byte {
 		[]byte(`{"jsonrpc":"2.0","method":"m","id":"` + strings.Repeat("x", maxID-1) + `"}`),
 		[]byte(`{"jsonrpc":"2.0","method":"m","id":` + strings.Repeat("9", maxID) + `}`),
 		[]byte(`{"jsonrpc":"2.0","method":"m","id":` + strings.Repeat("9", maxID+1) + `}`),
+		[]byte(`[1` + strings.Repeat(",1", MaxBatch-1) + `]`),
+		[]byte(`[1` + strings.Repeat(",1", MaxBatch) + `]`),
 	}
 }
 
@@ -55,6 +57,9 @@ func FuzzParseBody(f *testing.F) {
 		var elements []json.RawMessage
 		if e := json.Unmarshal(body, &elements); e != nil {
 			t.Fatal(e)
+		}
+		if len(elements) > MaxBatch {
+			elements = nil
 		}
 		if (err != nil) != (len(elements) == 0) || len(batch) != len(elements) {
 			t.Fatalf("%d elements became %d, %v", len(elements), len(batch), err)
@@ -140,12 +145,19 @@ func FuzzParams(f *testing.F) {
 		if isNull(want["_meta"]) {
 			want["_meta"] = nil
 		}
-		if bad := twice || want["_meta"] != nil && !isObject(want["_meta"]); bad != (err != nil) {
+		bad := twice || want["_meta"] != nil && !isObject(want["_meta"])
+		if arguments := want["arguments"]; arguments != nil && !isNull(arguments) && !isObject(arguments) {
+			bad = true
+		}
+		if bad != (err != nil) {
 			t.Fatalf("%.200q: %v, want an error: %v", raw, err, bad)
 		}
 		if err != nil {
 			checkError(t, err)
 			return
+		}
+		if isNull(want["arguments"]) {
+			want["arguments"] = p.Arguments // null and absent are the same
 		}
 		for name, got := range map[string][]byte{
 			"name": p.Name, "uri": p.URI, "arguments": p.Arguments,

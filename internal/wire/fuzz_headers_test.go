@@ -3,7 +3,7 @@ package wire
 import (
 	"encoding/base64"
 	"encoding/json"
-	"math/big"
+	"math"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -69,9 +69,7 @@ func FuzzHeaders(f *testing.F) {
 		bound := []ParamHeader{{Path: []string{"a", "b"}, Header: "Mcp-Param-X"}}
 		arguments := append(append([]byte(`{"a":{"b":`), value...), "}}"...)
 		err = CheckParams(Header{"Mcp-Param-X": values}, bound, arguments)
-		if plainNumbers(decoded, value) {
-			check(t, "argument", err, allowed && readable && mirrors(decoded, value))
-		}
+		check(t, "argument", err, allowed && readable && mirrors(decoded, value))
 		check(t, "missing argument header", CheckParams(Header{}, bound, arguments), isNull(value))
 		for _, absent := range []string{"", "null", "[]", `{"a":1}`, `{"a":{}}`, `{"a":{"b":null}}`} {
 			check(t, "header of no argument", CheckParams(Header{"Mcp-Param-X": values}, bound, []byte(absent)), false)
@@ -104,31 +102,12 @@ func mirrors(header string, value []byte) bool {
 	case '{', '[', 'n':
 		return false
 	}
-	if !json.Valid([]byte(header)) || strings.Trim(header, "0123456789+-.eE") != "" {
-		return false // what another reader would not take for a number
+	if !json.Valid([]byte(header)) || strings.Trim(header, "0123456789+-.eE") != "" || len(header) > len("-9007199254740991.0") {
+		return false // what another reader would not take for a number, or not for this one
 	}
-	a, b := exact(header), exact(string(value))
-	return a != nil && b != nil && a.IsInt() && a.Cmp(b) == 0 && new(big.Rat).Abs(a).Cmp(big.NewRat(maxSafe, 1)) <= 0
-}
-
-// plainNumbers reports whether what is compared as numbers, if anything is, reads the same everywhere.
-func plainNumbers(header string, value []byte) bool {
-	if strings.IndexByte("\"tfn{[", value[0]) >= 0 {
-		return true
+	var a, b float64
+	if json.Unmarshal([]byte(header), &a) != nil || json.Unmarshal(value, &b) != nil {
+		return false
 	}
-	short := len(header) < 16 && len(value) < 16
-	return short && json.Valid([]byte(header)) && !strings.ContainsAny(header+string(value), "eE")
-}
-
-// exact returns the value of a JSON number, or nil if its exponent is none of a safe integer's.
-func exact(number string) *big.Rat {
-	_, exponent, _ := strings.Cut(strings.ToLower(number), "e")
-	if len(strings.TrimLeft(exponent, "+-0")) > 3 {
-		return nil
-	}
-	r, ok := new(big.Rat).SetString(number)
-	if !ok {
-		return nil
-	}
-	return r
+	return a == b && a == math.Trunc(a) && math.Abs(a) <= maxSafe
 }

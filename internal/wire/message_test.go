@@ -47,6 +47,7 @@ func TestLargeBodiesInTime(t *testing.T) {
 		"spaces":          fill(" "),
 		"quotes":          fill(`"`),
 		"batch of spaces": "[" + fill(" ") + "]",
+		"batch":           wide("[", "1,", "]"),
 		"batch of calls":  wide("[", typicalCall+",", "]"),
 		"batch at depth":  wide("[", strings.Repeat("[", MaxDepth-1)+strings.Repeat("]", MaxDepth-1)+",", "]"),
 		"members":         wide("{", `"a":1,`, "}"),

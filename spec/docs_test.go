@@ -71,6 +71,7 @@ Level is the specification's own word; a word in brackets marks what it says wit
 |---|---|
 | [TestTranscripts](../spec/transcript_test.go) | the important exchanges of every revision, byte by byte, against [testdata](../spec/testdata) |
 | [TestAbandoned](../spec/abandoned_test.go) | 1,000 abandoned sessions, streams, calls, questions and subscriptions leave no goroutine and little memory |
+| [TestCrowd](../spec/crowd_test.go) | many clients of every revision at once get their own answers, once |
 | [TestPanics](../spec/panic_test.go) | no handler's panic ends the process |
 `)
 	return b.Bytes()

@@ -249,5 +249,6 @@ func TestStateExpires(t *testing.T) {
 			t.Errorf("after 61 s: %+v", got)
 		}
 		_ = h.Close()
+		time.Sleep(time.Minute) // what waits for work goes home
 	})
 }

@@ -56,7 +56,9 @@ func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stre
 			}
 			return nil
 		case wire.Response:
-			s.Answer(r.Context(), m)
+			if err := s.Answer(r.Context(), m); err != nil {
+				h.log.Warn("answer in a batch not handed on", "error", err)
+			}
 			return nil
 		}
 		var c *legacyCall

@@ -87,6 +87,13 @@ func (h *Handler) takeNote(n replica.Note) {
 	}
 }
 
+// doubt mends what lost notes may have left wrong.
+func (h *Handler) doubt() {
+	h.sessions.Doubt()
+	h.changes.announce()
+	h.changes.broadcast(noteWho, nil)
+}
+
 // changes keeps the watchers of this replica's servers subscribed to the resources that clients of any
 // replica are interested in: the SDK tells of a change only those that are subscribed where it happens.
 // Interest is announced again and again, and ends when it no longer is.

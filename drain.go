@@ -61,6 +61,7 @@ func (h *Handler) Close() error {
 	}
 	h.sessions.Close()
 	h.cancel()
+	h.workers.close()
 	h.engines.close()
 	if h.ownStore {
 		return h.store.Close()

@@ -52,6 +52,10 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 		h.showAgain(w, r, s, st, index)
 		return
 	}
+	if h.draining.Load() && h.replica != nil {
+		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
+		return
+	}
 	h.serveLogged(w, r, s, stream, index)
 }
 
@@ -65,7 +69,7 @@ func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, s *session.S
 	}
 	leave := s.Show(st)
 	defer leave()
-	show(w, r, st, rd, view{ids: true, gone: rd.Detach, keepAlive: h.opts.KeepAlive})
+	show(w, r, st, rd, view{ids: true, resumed: after >= 0, gone: rd.Detach, keepAlive: h.opts.KeepAlive})
 }
 
 func tooFarBehind() *wire.Error {

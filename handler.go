@@ -35,6 +35,7 @@ type Handler struct {
 	engines   engines
 	limits    limits
 	old       oldSessions
+	workers   *workers
 	sealer    *sealer
 
 	ctx    context.Context // ends with Close
@@ -58,6 +59,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	h.opts.setDefaults()
 	h.log = h.opts.Logger
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.workers = newWorkers()
 	if h.store = h.opts.Store; h.store == nil {
 		h.store, h.ownStore = memory.New(), true
 	}
@@ -82,7 +84,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	if h.replica != nil {
 		h.changes.h = h
 		h.engines.watched = h.changes.subscribeAll
-		h.replica.Start(h.takeNote, h.sessions.Doubt)
+		h.replica.Start(h.takeNote, h.doubt)
 		h.changes.start()
 	}
 	return h
@@ -215,6 +217,8 @@ func (h *Handler) engineFor(r *http.Request) *engine.Engine {
 
 var errNoServer = errors.New("no server for this request")
 
+var errNotJoined = errors.New("not yet known to the other replicas")
+
 // Ready reports nil when the endpoint takes new work, else an error that says why it does not.
 func (h *Handler) Ready(ctx context.Context) error {
 	if h.draining.Load() {
@@ -222,5 +226,11 @@ func (h *Handler) Ready(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return h.store.Ping(ctx)
+	if err := h.store.Ping(ctx); err != nil {
+		return err
+	}
+	if h.replica != nil && !h.replica.Joined() {
+		return errNotJoined
+	}
+	return nil
 }

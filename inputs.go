@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -16,57 +17,71 @@ import (
 // This file guards the multi round-trip requests of 2026-07-28: what a handler asks of its client, and
 // what comes back.
 
-// sealState checks the input requests of a result and seals its state. It returns the result to send: a
-// copy where it differs, because a handler may keep what it returned.
-func (h *Handler) sealState(c *modernCall, res mcp.Result) (out mcp.Result, needsInput bool, err error) {
-	var requests mcp.InputRequestMap
-	var state *string
+// interim is a result that asks the client for more, taken apart.
+type interim struct {
+	result   mcp.Result // a copy: a handler may keep what it returned
+	requests mcp.InputRequestMap
+	state    *string // of the copy
+}
+
+// asInterim returns nil for a result that is complete.
+func asInterim(res mcp.Result) *interim {
 	switch r := res.(type) {
 	case *mcp.CallToolResult:
-		if r == nil || !r.NeedsInput() {
-			return res, false, nil
+		if r != nil && r.NeedsInput() {
+			c := *r
+			return &interim{&c, c.InputRequests, &c.RequestState}
 		}
-		copied := *r
-		out, requests, state = &copied, r.InputRequests, &copied.RequestState
 	case *mcp.GetPromptResult:
-		if r == nil || !r.NeedsInput() {
-			return res, false, nil
+		if r != nil && r.NeedsInput() {
+			c := *r
+			return &interim{&c, c.InputRequests, &c.RequestState}
 		}
-		copied := *r
-		out, requests, state = &copied, r.InputRequests, &copied.RequestState
 	case *mcp.ReadResourceResult:
-		if r == nil || !r.NeedsInput() {
-			return res, false, nil
+		if r != nil && r.NeedsInput() {
+			c := *r
+			return &interim{&c, c.InputRequests, &c.RequestState}
 		}
-		copied := *r
-		out, requests, state = &copied, r.InputRequests, &copied.RequestState
-	default:
-		return res, false, nil
 	}
-	if e := mayAsk(c.state.InitializeParams.Capabilities, requests); e != nil {
-		return nil, false, e
-	}
-	s := sealed{State: *state}
-	for key, request := range requests {
+	return nil
+}
+
+// schemas returns what the answers to elicitations must match.
+func (i *interim) schemas() (map[string]json.RawMessage, error) {
+	out := make(map[string]json.RawMessage)
+	for key, request := range i.requests {
 		elicit, ok := request.(*mcp.ElicitParams)
-		if !ok || elicit.RequestedSchema == nil {
+		if !ok {
+			continue
+		}
+		out[key] = json.RawMessage("{}")
+		if elicit.RequestedSchema == nil {
 			continue
 		}
 		schema, err := json.Marshal(elicit.RequestedSchema)
 		if err != nil {
-			return nil, false, fmt.Errorf("input request %q: %w", key, err)
+			return nil, fmt.Errorf("input request %q: %w", key, err)
 		}
-		if s.Schemas == nil {
-			s.Schemas = make(map[string]json.RawMessage)
-		}
-		s.Schemas[key] = schema
+		out[key] = schema
 	}
-	if s.State != "" || s.Schemas != nil || len(requests) == 0 {
-		if *state, err = h.sealer.seal(c.purpose(), s, h.opts.StateTTL); err != nil {
-			return nil, false, err
-		}
+	return out, nil
+}
+
+// sealState checks the input requests of an interim result and seals its state, with the schemas that the
+// answers will be checked by.
+func (h *Handler) sealState(c *modernCall, caps *mcp.ClientCapabilities, i *interim) error {
+	if e := mayAsk(caps, i.requests); e != nil {
+		return e
 	}
-	return out, true, nil
+	schemas, err := i.schemas()
+	if err != nil {
+		return err
+	}
+	if *i.state == "" && len(schemas) == 0 && len(i.requests) > 0 {
+		return nil // nothing that must come back
+	}
+	*i.state, err = h.sealer.seal(c.purpose(), sealed{State: *i.state, Schemas: schemas}, h.opts.StateTTL)
+	return err
 }
 
 func (c *modernCall) purpose() string {
@@ -87,13 +102,21 @@ func mayAsk(caps *mcp.ClientCapabilities, requests mcp.InputRequestMap) *wire.Er
 			switch {
 			case e == nil:
 				missing["elicitation"] = map[string]any{}
-			case r.Mode == "url" && e.URL == nil:
+			case isURL(r) && e.URL == nil:
 				missing["elicitation"] = map[string]any{"url": map[string]any{}}
-			case r.Mode != "url" && e.Form == nil && e.URL != nil:
+			case !isURL(r) && e.Form == nil && e.URL != nil:
 				missing["elicitation"] = map[string]any{"form": map[string]any{}}
 			}
-		case *mcp.CreateMessageParams, *mcp.CreateMessageWithToolsParams:
+		case *mcp.CreateMessageParams:
 			if caps.Sampling == nil {
+				missing["sampling"] = map[string]any{}
+			}
+		case *mcp.CreateMessageWithToolsParams:
+			withTools := len(r.Tools) > 0 || r.ToolChoice != nil
+			switch {
+			case withTools && (caps.Sampling == nil || caps.Sampling.Tools == nil):
+				missing["sampling"] = map[string]any{"tools": map[string]any{}}
+			case caps.Sampling == nil:
 				missing["sampling"] = map[string]any{}
 			}
 		case *mcp.ListRootsParams:
@@ -112,24 +135,49 @@ func mayAsk(caps *mcp.ClientCapabilities, requests mcp.InputRequestMap) *wire.Er
 	return &wire.Error{Code: wire.CodeMissingCapability, Message: "Missing required client capability", Data: data}
 }
 
-// openState unseals the requestState of a call and checks the input responses against what was asked for.
-// The handler then sees its own state.
-func (h *Handler) openState(c *modernCall, call *engine.Call) error {
-	if c.params.RequestState == nil || string(c.params.RequestState) == "null" {
-		return nil
+// isURL reports whether an elicitation is of the mode url, as the SDK infers it.
+func isURL(p *mcp.ElicitParams) bool {
+	return p.Mode == "url" || p.Mode == "" && (p.URL != "" || p.ElicitationID != "")
+}
+
+// do calls the handler with the client's answers, if it brings any, once they have been checked.
+func (h *Handler) do(ctx context.Context, c *modernCall, server *engine.Session, call *engine.Call) (mcp.Result, error) {
+	state, responses := c.params.RequestState, c.params.InputResponses
+	if state != nil && string(state) != "null" {
+		if state[0] != '"' {
+			return nil, wire.InvalidParams("Invalid params: requestState must be a string")
+		}
+		s, err := h.sealer.open(c.purpose(), wire.Unquote(state))
+		if err != nil {
+			return nil, wire.InvalidParams("Invalid params: " + err.Error())
+		}
+		if err := checkInputs(s.Schemas, responses); err != nil {
+			return nil, wire.InvalidParams("Invalid params: " + err.Error())
+		}
+		call.Params = wire.ReplaceMember(call.Params, "requestState", wire.AppendString(nil, s.State))
+		return server.Do(ctx, call)
 	}
-	if c.params.RequestState[0] != '"' {
-		return wire.InvalidParams("Invalid params: requestState must be a string")
+	if len(responses) == 0 || responses[0] != '{' {
+		return server.Do(ctx, call) // none, or for the SDK to refuse
 	}
-	s, err := h.sealer.open(c.purpose(), wire.Unquote(c.params.RequestState))
+	// Answers without the state that the client was asked with: nothing says what they must match. So the
+	// handler is asked what it asks for, and gets them when they do.
+	params := call.Params
+	call.Params = wire.RemoveMembers(params, "inputResponses")
+	res, err := server.Do(ctx, call)
+	asked := asInterim(res)
+	if err != nil || asked == nil {
+		return res, err
+	}
+	schemas, err := asked.schemas()
 	if err != nil {
-		return wire.InvalidParams("Invalid params: " + err.Error())
+		return nil, err
 	}
-	if err := checkInputs(s.Schemas, c.params.InputResponses); err != nil {
-		return wire.InvalidParams("Invalid params: " + err.Error())
+	if err := checkInputs(schemas, responses); err != nil {
+		return nil, wire.InvalidParams("Invalid params: " + err.Error())
 	}
-	call.Params = wire.ReplaceMember(call.Params, "requestState", wire.AppendString(nil, s.State))
-	return nil
+	call.Params = wire.SetMembers(wire.RemoveMembers(params, "requestState"), wire.Pair{Key: "requestState", Value: wire.AppendString(nil, *asked.state)})
+	return server.Do(ctx, call)
 }
 
 // checkInputs checks the accepted answers to elicitations against their schemas. A missing answer is no

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
 )
 
 // This file is the way of a message of the session era (2025-03-26 to 2025-11-25) over POST.
@@ -33,7 +34,10 @@ func (h *Handler) serveLegacy(w http.ResponseWriter, r *http.Request, m wire.Mes
 	case wire.Notification:
 		h.notified(w, r, s, m)
 	case wire.Response:
-		s.Answer(r.Context(), m)
+		if err := s.Answer(r.Context(), m); err != nil {
+			h.writeSessionError(w, "", err)
+			return
+		}
 		w.WriteHeader(http.StatusAccepted)
 	default:
 		h.serveCall(w, r, s, m)
@@ -70,9 +74,11 @@ func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error
 		writeError(w, http.StatusBadRequest, id, wire.InvalidRequest(err.Error()))
 	default:
 		h.log.Error("session state is out of reach", "error", err)
-		writeBusy(w, http.StatusServiceUnavailable, id, "Session state is out of reach", 4*retryAfter)
+		writeBusy(w, http.StatusServiceUnavailable, id, outOfReach, 4*retryAfter)
 	}
 }
+
+const outOfReach = "Session state is out of reach"
 
 // serveInitialize opens a session.
 func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire.Message) {
@@ -191,7 +197,7 @@ func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, s *session.S
 		return
 	}
 	rd := st.Attach(-1)
-	go h.runLegacy(c)
+	h.workers.run(func() { h.runLegacy(c) })
 	respond(w, r, st, rd, h.sessionView(r, s, st, rd, false, c))
 }
 
@@ -283,10 +289,19 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 func (h *Handler) runLegacy(c *legacyCall) {
 	result, err := h.callLegacy(c)
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		h.log.Error("session state is out of reach", "error", err)
+		e := &wire.Error{Code: wire.CodeBusy, Message: outOfReach}
+		c.run.Answer(wire.AppendError(nil, c.run.ID, e), http.StatusServiceUnavailable)
+	case err != nil:
 		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
-	} else {
+	default:
 		c.run.Answer(wire.AppendResult(nil, c.run.ID, result), http.StatusOK)
+	}
+	select { // the call is over when its end is safe: a process that drains must not leave before
+	case <-c.run.Stream.Safe():
+	case <-h.ctx.Done():
 	}
 	h.limits.leave(c.principal, c.run)
 }
@@ -328,26 +343,32 @@ func legacyError(method string, err error) error {
 	return &wire.Error{Code: wire.CodeResourceNotFound, Message: e.Message, Data: e.Data}
 }
 
-// changeSession makes a call that changes the SDK's session, and notes the change in the record.
+// changeSession makes a call that changes the SDK's session. The record comes first: a change that other replicas
+// would not see must not be made, and one that the server refuses is taken back.
 func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
-	if call.Method == "logging/setLevel" && !wire.ValidLogLevel(wire.Member(call.Params, "level")) {
-		return nil, wire.InvalidParams("Invalid params: unknown log level")
-	}
 	server, err := s.Server()
 	if err != nil {
 		return nil, err
 	}
-	result, err := server.Relay(ctx, call)
-	if err != nil {
+	if call.Method == "logging/setLevel" {
+		level := wire.Member(call.Params, "level")
+		if !wire.ValidLogLevel(level) {
+			return nil, wire.InvalidParams("Invalid params: unknown log level")
+		}
+		if err := s.SetLogLevel(ctx, wire.Unquote(level)); err != nil {
+			return nil, err
+		}
+		return server.Relay(ctx, call)
+	}
+	uri, on := wire.Unquote(wire.Member(call.Params, "uri")), call.Method == "resources/subscribe"
+	if err := s.SetSubscribed(ctx, uri, on); err != nil {
 		return nil, err
 	}
-	switch call.Method {
-	case "logging/setLevel":
-		err = s.SetLogLevel(ctx, wire.Unquote(wire.Member(call.Params, "level")))
-	default:
-		err = s.SetSubscribed(ctx, wire.Unquote(wire.Member(call.Params, "uri")), call.Method == "resources/subscribe")
-	}
-	if call.Method == "resources/subscribe" {
+	result, err := server.Relay(ctx, call)
+	switch {
+	case err != nil && on:
+		err = errors.Join(err, s.SetSubscribed(ctx, uri, false))
+	case on:
 		h.changes.announce()
 	}
 	return result, err
@@ -356,7 +377,13 @@ func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *e
 // sessionView shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
 func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Stream, rd *run.Reader, batch bool, calls ...*legacyCall) view {
 	return view{
-		begin: func() error { return s.KeepStream(r.Context(), st, h.pending(calls)) },
+		begin: func() error {
+			err := s.KeepStream(r.Context(), st, h.pending(calls))
+			if err == nil && h.draining.Load() && h.replica != nil {
+				st.Release(retryAfter) // it became visible too late for Drain to see it
+			}
+			return err
+		},
 		ids:   true,
 		batch: batch,
 		gone: func() {

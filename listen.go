@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -59,7 +60,7 @@ func (h *Handler) runListen(rn *run.Run, c *modernCall) {
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.
 func (l *listen) serve(ctx context.Context, c *modernCall) ([]byte, error) {
 	call := &engine.Call{Method: c.message.Method, Params: c.message.Params, Extra: c.extra, ID: l.id}
-	server, err := c.engine.Connect(engine.Detached(l.run.Context(), call), "", c.state, l)
+	server, err := c.engine.ConnectRequest(engine.Detached(l.run.Context(), call), c.meta, l)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func (l *listen) serve(ctx context.Context, c *modernCall) ([]byte, error) {
 }
 
 // Say implements [engine.Outlet]. The SDK tells all listeners of a change one after the other, so
-// nobody may be waited for: a client that does not read loses its subscription and can ask again.
+// nobody may be waited for long: a client that does not read loses its subscription and can ask again.
 func (l *listen) Say(_ context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
 		return errNoRequests
@@ -110,11 +111,19 @@ func (l *listen) tell(method string, params json.RawMessage) {
 	_ = l.offer(method, params) // a listener that does not read has been ended
 }
 
+// patienceWithListener is how long a listener whose stream is full gets to read some of it, while those behind it wait.
+const patienceWithListener = 100 * time.Millisecond
+
 func (l *listen) offer(method string, params json.RawMessage) error {
-	err := l.run.Stream.Offer(wire.AppendCall(nil, "", method, l.restore(params)))
+	data := wire.AppendCall(nil, "", method, l.restore(params))
+	err := l.run.Stream.Offer(data)
 	if errors.Is(err, run.ErrFull) {
-		l.run.Stream.Fail(err)
-		l.run.Cancel()
+		ctx, cancel := context.WithTimeout(l.run.Context(), patienceWithListener)
+		defer cancel()
+		if err = l.run.Stream.Send(ctx, data); err != nil {
+			l.run.Stream.Fail(run.ErrFull)
+			l.run.Cancel()
+		}
 	}
 	return err
 }

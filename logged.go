@@ -13,7 +13,7 @@ import (
 // serveLogged shows a stream that is not written here: from its log, as it grows, and, should
 // the replica that writes it be lost, as this one goes on with it.
 func (h *Handler) serveLogged(w http.ResponseWriter, r *http.Request, s *session.Session, stream string, after int64) {
-	st, err := s.Follow(r.Context(), stream, after, h.rerun(r, s))
+	st, err := s.Follow(r.Context(), stream, after, func() bool { return !h.draining.Load() }, h.rerun(r, s))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("This session has no stream with this Last-Event-ID"))

@@ -28,7 +28,6 @@ type modernCall struct {
 	message   wire.Message
 	params    wire.Params
 	meta      wire.Meta
-	state     *mcp.ServerSessionState
 	engine    *engine.Engine
 	principal string
 	header    http.Header
@@ -64,7 +63,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 	if m.Method == "subscriptions/listen" {
 		go h.runListen(rn, c)
 	} else {
-		go h.runModern(rn, c)
+		h.workers.run(func() { h.runModern(rn, c) })
 	}
 	respond(w, r, st, rd, view{
 		begin:     func() error { return nil },
@@ -95,10 +94,6 @@ func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wi
 	}
 	if removed[m.Method] {
 		return nil, methodNotFound(m.Method)
-	}
-	var err error
-	if c.state, err = engine.RequestState(c.meta); err != nil {
-		return nil, wire.InvalidParams("Invalid params: " + err.Error())
 	}
 	if c.engine = h.engineFor(r); c.engine == nil {
 		return nil, wire.InvalidRequest(errNoServer.Error())
@@ -137,31 +132,28 @@ func (h *Handler) callModern(rn *run.Run, c *modernCall) ([]byte, error) {
 	if !engine.Direct(rn.Method) {
 		return h.relayModern(ctx, rn, c, call)
 	}
-	// A session of its own for each call: nothing of one client can reach another's handler.
-	server, err := c.engine.Connect(ctx, "", c.state, &requestOutlet{run: rn})
+	// The session is this call's alone while it runs: nothing of one client can reach another's handler.
+	server, err := c.engine.Lend(c.principal, c.meta, &requestOutlet{run: rn})
 	if err != nil {
 		return nil, err
 	}
-	defer server.Close()
+	defer server.Return()
 	if rn.Method == "tools/call" {
 		tool := server.Tool(ctx, wire.Unquote(c.params.Name), c.extra)
 		if e := wire.CheckParams(wire.Header(c.header), tool.Headers, c.params.Arguments); e != nil {
 			return nil, e
 		}
 	}
-	if err := h.openState(c, call); err != nil {
-		return nil, err
-	}
-	res, err := server.Do(ctx, call)
+	res, err := h.do(ctx, c, server, call)
 	if err != nil {
 		return nil, err
 	}
-	return h.finish(c, res)
+	return h.finish(c, server.Capabilities(), res)
 }
 
 // relayModern takes the way through the SDK's connection, for methods that a server has added.
 func (h *Handler) relayModern(ctx context.Context, rn *run.Run, c *modernCall, call *engine.Call) ([]byte, error) {
-	server, err := c.engine.Connect(engine.Detached(ctx, call), "", c.state, &requestOutlet{run: rn})
+	server, err := c.engine.ConnectRequest(engine.Detached(ctx, call), c.meta, &requestOutlet{run: rn})
 	if err != nil {
 		return nil, err
 	}
@@ -170,25 +162,27 @@ func (h *Handler) relayModern(ctx context.Context, rn *run.Run, c *modernCall, c
 }
 
 // finish checks a result, completes it as the revision asks, and returns it as JSON.
-func (h *Handler) finish(c *modernCall, res mcp.Result) ([]byte, error) {
-	res, needsInput, err := h.sealState(c, res)
-	if err != nil {
-		return nil, err
+func (h *Handler) finish(c *modernCall, caps *mcp.ClientCapabilities, res mcp.Result) ([]byte, error) {
+	resultType := "complete"
+	interim := asInterim(res)
+	if interim != nil {
+		if err := h.sealState(c, caps, interim); err != nil {
+			return nil, err
+		}
+		res, resultType = interim.result, "input_required"
 	}
-	raw, err := engine.Marshal(res)
-	if err != nil {
+	raw, err := c.engine.MarshalModern(res, resultType)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	resultType := `"complete"`
-	if needsInput {
-		resultType = `"input_required"`
+	case interim != nil:
 		// An interim result is not cacheable, and it has no content, which the SDK writes as null.
-		raw = wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages")
-	} else if cacheable[c.message.Method] && c.principal != "" {
+		return wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages"), nil
+	case cacheable[c.message.Method] && c.principal != "":
 		// What an authorized client sees may depend on who it is.
-		raw = wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))
+		return wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`)), nil
 	}
-	return wire.Complete(raw, resultType, c.engine.Describe().ServerInfo), nil
+	return raw, nil
 }
 
 // cacheable are the methods whose complete results carry caching hints (Caching, "Cacheable Results").

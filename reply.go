@@ -50,6 +50,8 @@ type view struct {
 	ids bool
 	// gone is called when the client has left before the end.
 	gone func()
+	// resumed tells that the client comes back after an event.
+	resumed bool
 	// batch tells that responses come in an array, also a single one.
 	batch     bool
 	keepAlive time.Duration
@@ -58,6 +60,9 @@ type view struct {
 // writeWhole answers with the responses of a call, or of a batch, in one body.
 func (v view) writeWhole(w http.ResponseWriter, responses []run.Event) {
 	if !v.batch {
+		if responses[0].Status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "1")
+		}
 		writeJSON(w, responses[0].Status, responses[0].Data)
 		return
 	}
@@ -101,10 +106,10 @@ func respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Rea
 		}
 		break
 	}
-	if err := v.begin(); err != nil {
-		v.gone()
-		writeError(w, http.StatusServiceUnavailable, "", wire.Internal("The stream could not be opened"))
-		return
+	if v.begin() != nil {
+		// The call is running: to refuse it now would have it sent again. It is shown as it
+		// comes, but without IDs there is no coming back to it.
+		v.ids = false
 	}
 	show(w, r, st, rd, v)
 }
@@ -123,7 +128,7 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	quiet := time.NewTicker(v.keepAlive)
 	defer quiet.Stop()
 	var release *time.Duration
-	shown := false
+	shown := v.resumed // the client has an ID to come back with
 	for {
 		events, ended, err := rd.Next()
 		for _, e := range events {

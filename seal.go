@@ -95,7 +95,7 @@ func (z *sealer) open(purpose, text string) (sealed, error) {
 
 // purposeOf names the request that a state belongs to: the principal, the method, the name or URI, and the arguments.
 func purposeOf(principal, method, name string, arguments []byte) string {
-	return fmt.Sprintf("requestState\x00%s\x00%s\x00%s\x00%x", principal, method, name, sha256.Sum256(canonical(arguments)))
+	return fmt.Sprintf("requestState %q %q %q %x", principal, method, name, sha256.Sum256(canonical(arguments)))
 }
 
 // canonical returns JSON in one form, whatever the order of members and white space, because a client may

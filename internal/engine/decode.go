@@ -7,6 +7,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	segment "github.com/segmentio/encoding/json"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 // A decoder reads the params of one method and builds the request that the composed handler takes.
@@ -14,7 +16,7 @@ type decoder func(raw json.RawMessage, ss *mcp.ServerSession, extra *mcp.Request
 
 // direct are the methods that the composed handler can be called with.
 var direct = map[string]decoder{
-	"tools/call":               decode[mcp.CallToolParamsRaw](required),
+	"tools/call":               decodeToolCall,
 	"prompts/get":              decode[mcp.GetPromptParams](required),
 	"resources/read":           decode[mcp.ReadResourceParams](required),
 	"completion/complete":      decode[mcp.CompleteParams](required),
@@ -25,6 +27,23 @@ var direct = map[string]decoder{
 	"server/discover":          decode[mcp.DiscoverParams](optional),
 	"ping":                     decode[mcp.PingParams](optional),
 }
+
+// decodeToolCall does for tools/call what decode does, without reflection: it is on the way of every call (2 of 14 µs,
+// and a third of the bytes, because the library makes large maps for _meta).
+func decodeToolCall(raw json.RawMessage, ss *mcp.ServerSession, extra *mcp.RequestExtra) (mcp.Request, error) {
+	p, e := wire.ParseParams(raw)
+	// What is out of the ordinary is left to the library, and so are the words of its errors.
+	if e != nil || len(raw) == 0 || len(p.Name) == 0 || p.Name[0] != '"' || p.InputResponses != nil || p.RequestState != nil {
+		return decodeAnyToolCall(raw, ss, extra)
+	}
+	params := &mcp.CallToolParamsRaw{Name: wire.Unquote(p.Name), Arguments: p.Arguments}
+	if p.Meta != nil {
+		params.Meta, _ = wire.Value(p.Meta).(map[string]any) // ParseParams has seen that it is an object
+	}
+	return &mcp.CallToolRequest{Session: ss, Params: params, Extra: extra}, nil
+}
+
+var decodeAnyToolCall = decode[mcp.CallToolParamsRaw](required)
 
 type presence bool
 

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice/internal/result"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -65,6 +67,26 @@ func (mute) Say(context.Context, Outgoing) error { return errNoClient }
 
 // Marshal returns a result as JSON, without HTML escapes, as the SDK's connection does.
 func Marshal(res mcp.Result) (json.RawMessage, error) {
+	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
+		return result.AppendCallTool(nil, call, "", nil)
+	}
+	return marshal(res)
+}
+
+// MarshalModern returns a result as JSON with what every result of 2026-07-28 carries: its type, and the identity of its server.
+func (e *Engine) MarshalModern(res mcp.Result, resultType string) (json.RawMessage, error) {
+	info := e.Describe().ServerInfo
+	if call, ok := res.(*mcp.CallToolResult); ok && call != nil && !call.NeedsInput() {
+		return result.AppendCallTool(nil, call, resultType, info)
+	}
+	raw, err := marshal(res)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Complete(raw, strconv.Quote(resultType), info), nil
+}
+
+func marshal(res mcp.Result) (json.RawMessage, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)

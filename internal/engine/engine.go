@@ -24,6 +24,8 @@ type Engine struct {
 	tools       atomic.Pointer[toolTable] // nil: to be read afresh
 	description atomic.Pointer[Description]
 
+	pool pool
+
 	mu       sync.Mutex
 	watcher  *Session
 	onChange func(method string, params json.RawMessage)
@@ -95,7 +97,7 @@ func (e *Engine) watched() bool {
 	return e.watcher != nil
 }
 
-// Close ends the watch.
+// Close ends the watch, and the sessions that wait for calls.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	w := e.watcher
@@ -104,6 +106,7 @@ func (e *Engine) Close() {
 	if w != nil {
 		w.Close()
 	}
+	e.pool.close()
 }
 
 type watchOutlet struct{ e *Engine }

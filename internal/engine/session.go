@@ -21,6 +21,7 @@ type Session struct {
 	engine *Engine
 	ss     *mcp.ServerSession
 	conn   *conn
+	lent   *lentOutlet // of [Engine.Lend]
 }
 
 // Connect opens a session of the server with the given state (nil before initialize).

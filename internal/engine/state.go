@@ -1,9 +1,10 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -76,18 +77,28 @@ func NegotiatedParams(raw json.RawMessage, version string) json.RawMessage {
 	return wire.ReplaceMember(raw, "protocolVersion", wire.AppendString(nil, version))
 }
 
-// RequestState is the state of the SDK's session that serves one call of the
+// ConnectRequest opens a session for one call of the stateless era that goes through the connection: ctx must carry
+// the call, see [Detached]. An error that is the client's fault is a [*wire.Error].
+func (e *Engine) ConnectRequest(ctx context.Context, m wire.Meta, out Outlet) (*Session, error) {
+	state, err := requestState(m)
+	if err != nil {
+		return nil, err
+	}
+	return e.Connect(ctx, "", state, out)
+}
+
+// requestState is the state of the SDK's session that serves one call of the
 // stateless era: what other revisions learn from initialize comes with the request.
-func RequestState(m wire.Meta) (*mcp.ServerSessionState, error) {
+func requestState(m wire.Meta) (*mcp.ServerSessionState, error) {
 	var caps capabilities
 	if err := json.Unmarshal(m.ClientCapabilities, &caps); err != nil {
-		return nil, errors.New("_meta field " + wire.MetaClientCapabilities + " cannot be read")
+		return nil, wire.InvalidParams("Invalid params: _meta field " + strconv.Quote(wire.MetaClientCapabilities) + " cannot be read")
 	}
 	params := &mcp.InitializeParams{ProtocolVersion: wire.Unquote(m.ProtocolVersion), Capabilities: caps.sdk()}
 	if m.ClientInfo != nil {
 		params.ClientInfo = &mcp.Implementation{}
 		if err := json.Unmarshal(m.ClientInfo, params.ClientInfo); err != nil {
-			return nil, errors.New("_meta field " + wire.MetaClientInfo + " cannot be read")
+			return nil, wire.InvalidParams("Invalid params: _meta field " + strconv.Quote(wire.MetaClientInfo) + " cannot be read")
 		}
 	}
 	return &mcp.ServerSessionState{

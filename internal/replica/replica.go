@@ -43,8 +43,10 @@ type Replica struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	mu   sync.Mutex
-	dead map[string]time.Time // peers found without a subscription, and since when
+	mu      sync.Mutex
+	joined  bool
+	dead    map[string]time.Time // peers found without a subscription, and since when
+	trouble time.Time            // when the store last failed us, or may have
 }
 
 // New returns a replica that has not joined the others yet.
@@ -88,6 +90,9 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 			return
 		}
 	}
+	r.mu.Lock()
+	r.joined = true
+	r.mu.Unlock()
 	close(joined)
 	defer r.leave()
 	failing := false
@@ -125,7 +130,24 @@ func (r *Replica) join(ctx context.Context) error {
 func (r *Replica) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renew)
 	defer cancel()
-	return r.store.Put(ctx, leaseKey(r.ID), []byte("1"), Lease)
+	err := r.store.Put(ctx, leaseKey(r.ID), []byte("1"), Lease)
+	if err != nil {
+		r.failed()
+	}
+	return err
+}
+
+// Joined reports whether the others know of this replica.
+func (r *Replica) Joined() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.joined
+}
+
+func (r *Replica) failed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = time.Now()
 }
 
 // leave tells the others at once that this replica is gone.
@@ -138,6 +160,7 @@ func (r *Replica) leave() {
 
 func (r *Replica) taken(m store.Message) {
 	if m.Topic == "" {
+		r.failed()
 		r.lost()
 		return
 	}
@@ -185,9 +208,16 @@ func (r *Replica) publish(ctx context.Context, topic, kind string, body any) (in
 	return n, nil
 }
 
-// confirm is how long a replica must be without a subscription to count as dead: a
-// connection to the store that is being mended is not a death.
-const confirm = 150 * time.Millisecond
+const (
+	// confirm is how long a replica must be without a subscription to count as dead: a
+	// connection to the store that is being mended is not a death.
+	confirm = 150 * time.Millisecond
+	// forgetSighting bounds the age of the first sighting that confirms.
+	forgetSighting = 2 * time.Second
+	// settle is how long after trouble with the store nobody counts as dead: the leases of all have run out meanwhile, and
+	// their subscriptions come back one after the other.
+	settle = renew + time.Second
+)
 
 // Alive reports whether another replica lives: it has renewed its lease, and is there to take notes.
 // Errors: store.ErrUnavailable; nothing is known then.
@@ -196,24 +226,30 @@ func (r *Replica) Alive(ctx context.Context, id string) (bool, error) {
 		return true, nil
 	}
 	_, err := r.store.Get(ctx, leaseKey(id))
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+	leased := err == nil
+	receivers := 0
+	if err == nil || errors.Is(err, store.ErrNotFound) {
+		receivers, err = r.store.Receivers(ctx, topic(id))
 	}
 	if err != nil {
-		return false, err
-	}
-	n, err := r.store.Receivers(ctx, topic(id))
-	if err != nil {
+		if ctx.Err() == nil {
+			r.failed()
+		}
 		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n > 0 {
+	switch {
+	case leased && receivers > 0:
 		delete(r.dead, id)
 		return true, nil
+	case time.Since(r.trouble) < settle:
+		return true, nil
+	case !leased:
+		return false, nil
 	}
 	since, known := r.dead[id]
-	if !known {
+	if !known || time.Since(since) > forgetSighting {
 		if len(r.dead) > 1000 { // replicas come and go over the years
 			clear(r.dead)
 		}

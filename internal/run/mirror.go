@@ -49,14 +49,18 @@ func (s *Stream) Next() int64 {
 }
 
 // Own makes this replica the writer of a mirror, whose log it has claimed. owed responses are still to
-// come. sent are the messages that are in the log already: when a call runs
+// come. kept is what the log holds, up to the mirror's end: clients may come back to it, and when a call runs
 // again, what it says again is not said twice.
-func (s *Stream) Own(log store.Log, name string, owed int, sent []Event) {
+func (s *Stream) Own(log store.Log, name string, owed int, kept []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log, s.logName, s.owed = log, name, owed
-	if len(sent) > 0 {
-		s.repeats = newRepeats(sent)
+	if n := len(kept); n > 0 && kept[n-1].Index == s.next-1 {
+		s.events, s.bytes = kept, 0
+		for _, e := range kept {
+			s.bytes += len(e.Data)
+		}
+		s.repeats = newRepeats(kept)
 	}
 }
 
@@ -65,4 +69,11 @@ func (s *Stream) Lost(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onLost = f
+}
+
+// WhenSettled sets what is called, once, when the end of the stream is in the log.
+func (s *Stream) WhenSettled(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onSettled = f
 }

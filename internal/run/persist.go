@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/sluice-mcp/sluice/store"
@@ -45,33 +46,23 @@ func (s *Stream) startCommit() {
 func (s *Stream) commit() {
 	const firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
 	pause := firstPause
-	unsure := false // the outcome of an earlier attempt is not known
+	var (
+		from    int64
+		entries [][]byte
+		unsure  bool // whether entries are in the log; they are then tried again as they are
+	)
 	for {
-		s.mu.Lock()
-		from := s.shown
-		if from == s.next || s.err != nil {
-			s.writing = false
-			s.mu.Unlock()
-			return
+		if !unsure {
+			var bounds store.Bounds
+			if from, entries, bounds = s.waiting(); entries == nil {
+				return
+			}
+			s.bounds = bounds
 		}
-		waiting := s.events[int64(len(s.events))-(s.next-from):]
-		entries := make([][]byte, len(waiting))
-		for i, e := range waiting {
-			entries[i] = encode(e)
+		err := s.tryAppend(from, entries)
+		if errors.Is(err, store.ErrFenced) && unsure {
+			err = s.written(from, entries)
 		}
-		bounds := store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
-		if s.ended {
-			bounds.TTL = keepEnded
-		}
-		s.mu.Unlock()
-
-		// The time limit is for a store that hangs; what the handler's client does must not matter here.
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := s.log.Append(ctx, s.logName, from, entries, bounds)
-		if errors.Is(err, store.ErrFenced) && unsure && s.wrote(ctx, from, entries) {
-			err = nil
-		}
-		cancel()
 		switch {
 		case err == nil:
 			unsure, pause = false, firstPause
@@ -82,6 +73,7 @@ func (s *Stream) commit() {
 			s.mu.Unlock()
 		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed):
 			s.Fail(ErrLost)
+			unsure = false
 		default:
 			unsure = true
 			time.Sleep(pause) // the store is away; the handler waits when too much is waiting here
@@ -90,22 +82,98 @@ func (s *Stream) commit() {
 	}
 }
 
-// wrote reports whether the entries are in the log although the attempt to append them failed.
-func (s *Stream) wrote(ctx context.Context, from int64, entries [][]byte) bool {
+// waiting returns what is not in the log yet. When there is nothing, the caller is no longer in commit.
+func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from = s.shown
+	if from == s.next || s.err != nil {
+		s.writing = false
+		s.settle()
+		return from, nil, bounds
+	}
+	for _, e := range s.events[int64(len(s.events))-(s.next-from):] {
+		entries = append(entries, encode(e))
+	}
+	bounds = store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
+	if s.ended {
+		bounds.TTL = keepEnded
+	}
+	return from, entries, bounds
+}
+
+// attempt bounds one round trip: it is for a store that hangs. What the handler's client does must not matter here.
+const attempt = 5 * time.Second
+
+func (s *Stream) tryAppend(from int64, entries [][]byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	defer cancel()
+	return s.log.Append(ctx, s.logName, from, entries, s.bounds)
+}
+
+// written finds out whether an append whose answer was lost was made: nil if it was, ErrFenced if
+// somebody else has written in its place or behind it, and otherwise that the store cannot tell.
+func (s *Stream) written(from int64, entries [][]byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	defer cancel()
 	have, next, err := s.log.Read(ctx, s.logName, from, len(entries))
-	if err != nil || next != from+int64(len(entries)) || len(have) != len(entries) {
-		return false
+	switch {
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrTrimmed):
+		return store.ErrFenced
+	case err != nil:
+		return err
+	case next != from+int64(len(entries)) || len(have) != len(entries):
+		return store.ErrFenced
 	}
 	for i := range have {
 		if !bytes.Equal(have[i].Data, entries[i]) {
-			return false
+			return store.ErrFenced
 		}
 	}
-	return true
+	return nil
 }
 
-// Entry returns the log entry of an event without data.
-func Entry(k Kind) []byte { return encode(Event{Kind: k}) }
+// settle tells those that wait for the end of the stream to be safe. s.mu is held.
+func (s *Stream) settle() {
+	if s.settled != nil && (s.ended && s.shown == s.next || s.err != nil) {
+		close(s.settled)
+		s.settled = nil
+	}
+	if s.ended && s.shown == s.next && s.onSettled != nil {
+		go s.onSettled()
+		s.onSettled = nil
+	}
+}
+
+// Safe returns a channel that is closed when the end of a durable stream is in its log, or never will be. For a stream that
+// is volatile, or has not ended, it is closed already.
+func (s *Stream) Safe() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log == nil || !s.ended || s.shown == s.next || s.err != nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if s.settled == nil {
+		s.settled = make(chan struct{})
+	}
+	return s.settled
+}
+
+// ClaimEntry returns the log entry by which a replica fences off the one before it. Claims of a stream are numbered.
+func ClaimEntry(number int) []byte {
+	return encode(Event{Kind: Claim, Data: strconv.AppendInt(nil, int64(number), 10)})
+}
+
+// ClaimNumber returns the number of a claim, and 0 for other events.
+func ClaimNumber(e Event) int {
+	if e.Kind != Claim {
+		return 0
+	}
+	n, _ := strconv.Atoi(string(e.Data)) // written by ClaimEntry
+	return n
+}
 
 func encode(e Event) []byte { return append([]byte{byte(e.Kind)}, e.Data...) }
 

@@ -82,8 +82,12 @@ type Stream struct {
 	logName string
 	writing bool // a goroutine is in commit
 
-	repeats *repeats // set when a call runs again
-	onLost  func()
+	bounds store.Bounds // of the append under way; commit's
+
+	repeats   *repeats // set when a call runs again
+	onLost    func()
+	onSettled func()
+	settled   chan struct{} // see Safe
 }
 
 // NewStream returns a volatile stream that ends when owed responses are in. With
@@ -96,12 +100,11 @@ func NewStream(id string, owed int) *Stream {
 // a slow reader, Send waits too: a handler must not outrun its client without
 // bound. Errors: ErrEnded, ErrLost, ctx's.
 func (s *Stream) Send(ctx context.Context, data []byte) error {
+	if s.said(data) {
+		return nil
+	}
 	for {
 		s.mu.Lock()
-		if s.repeats != nil && s.repeats.drop(data) {
-			s.mu.Unlock()
-			return nil
-		}
 		if !s.full() || s.err != nil || s.ended {
 			err := s.append(Event{Kind: Message, Data: data})
 			s.mu.Unlock()
@@ -118,6 +121,13 @@ func (s *Stream) Send(ctx context.Context, data []byte) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// said reports whether a call that runs again has said this before.
+func (s *Stream) said(data []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repeats != nil && s.repeats.drop(data)
 }
 
 // Offer appends a message if there is room, and never waits. A durable stream makes room by
@@ -181,7 +191,21 @@ func (s *Stream) Fail(err error) {
 			go s.onLost()
 		}
 	}
+	s.settle()
 	s.wake()
+}
+
+// Unwritten returns the messages that are not in the log.
+func (s *Stream) Unwritten() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out [][]byte
+	for _, e := range s.events {
+		if e.Kind == Message && e.Index >= s.shown {
+			out = append(out, e.Data)
+		}
+	}
+	return out
 }
 
 // Durable reports whether the stream has been persisted.

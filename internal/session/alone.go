@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"maps"
 	"slices"
 	"time"
 
@@ -134,17 +135,36 @@ func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pendin
 
 // persist makes a stream of this replica durable. s.mu is held.
 func (s *Session) persist(st *run.Stream) {
-	st.Lost(func() { s.lostStream(st) })
+	s.watch(st)
 	st.Persist(s.m.store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
 	s.keepStream(st)
 }
 
 // adopt takes a stream over that another replica wrote.
 func (s *Session) adopt(st *run.Stream) {
-	st.Lost(func() { s.lostStream(st) })
+	s.watch(st)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keepStream(st)
+}
+
+func (s *Session) watch(st *run.Stream) {
+	st.Lost(func() { s.lostStream(st) })
+	if s.m.Replica == nil {
+		return
+	}
+	st.WhenSettled(func() { // nobody needs to claim it any more
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = s.m.store.Delete(ctx, registrationKey(s.ID, st.ID)) // it expires otherwise
+	})
+}
+
+// open returns the streams of this session that are written here.
+func (s *Session) open() []*run.Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.streams))
 }
 
 func (s *Session) keepStream(st *run.Stream) {
@@ -164,8 +184,15 @@ func (s *Session) lostStream(st *run.Stream) {
 		}
 	}
 	delete(s.streams, st.ID)
+	before := len(s.alone)
 	s.alone = slices.DeleteFunc(s.alone, func(a *standalone) bool { return a.stream == st })
+	standalone := len(s.alone) < before
 	s.mu.Unlock()
+	if standalone { // its client reads elsewhere now; what did not get there must
+		for _, data := range st.Unwritten() {
+			_ = s.SayAlone(data)
+		}
+	}
 	for _, r := range runs {
 		s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
 		r.Cancel()
@@ -192,6 +219,9 @@ func (s *Session) LetGo(retry time.Duration, calls bool) {
 		return
 	}
 	for _, st := range s.streams {
+		st.Release(retry)
+	}
+	for st := range s.mirrors {
 		st.Release(retry)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -33,7 +34,7 @@ type registration struct {
 }
 
 // maxClaims bounds how often a call runs again: one that brings its process down must not bring all of them down.
-const maxClaims = 3
+const maxClaims = 16
 
 func registrationKey(session, stream string) string { return "run:" + session + ":" + stream }
 
@@ -53,10 +54,10 @@ func (s *Session) register(ctx context.Context, stream string, calls []Pending) 
 type Rerun func(p Pending, st *run.Stream)
 
 // Follow returns a stream of this session that is not written here, from after the given index on. It is followed
-// until ctx ends. If its replica dies, this one claims it: calls that may run again are given to rerun, the others end in an error.
+// until ctx ends. If its replica dies, this one claims it, as long as mayClaim allows: calls that may run again are given to rerun, the others end in an error.
 // Errors: store.ErrNotFound, store.ErrTrimmed, store.ErrUnavailable.
-func (s *Session) Follow(ctx context.Context, stream string, after int64, rerun Rerun) (*run.Stream, error) {
-	f := &follower{s: s, name: streamLog(s.ID, stream), rerun: rerun, mirror: run.NewMirror(stream, after)}
+func (s *Session) Follow(ctx context.Context, stream string, after int64, mayClaim func() bool, rerun Rerun) (*run.Stream, error) {
+	f := &follower{s: s, name: streamLog(s.ID, stream), rerun: rerun, mayClaim: mayClaim, mirror: run.NewMirror(stream, after)}
 	var sub store.Subscription
 	if s.m.Replica != nil {
 		var err error // before the first read, so that nothing falls between
@@ -79,14 +80,30 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, rerun 
 		}
 		return f.mirror, nil
 	}
+	s.mirror(f.mirror, true)
 	go func() {
 		defer func() { _ = sub.Close() }()
+		defer s.mirror(f.mirror, false)
 		if err := f.follow(ctx, sub); err != nil && ctx.Err() == nil {
 			s.m.Log.Warn("following a stream", "session", short(s.ID), "error", err)
 			f.mirror.Fail(err)
 		}
 	}()
 	return f.mirror, nil
+}
+
+// mirror notes that a stream of another replica is shown here, or no longer.
+func (s *Session) mirror(st *run.Stream, on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !on {
+		delete(s.mirrors, st)
+		return
+	}
+	if s.mirrors == nil {
+		s.mirrors = make(map[*run.Stream]struct{})
+	}
+	s.mirrors[st] = struct{}{}
 }
 
 // follower shows on this replica what another one writes.
@@ -96,6 +113,8 @@ type follower struct {
 	mirror *run.Stream
 	rerun  Rerun
 	told   bool // the owner knows that its client is here now
+
+	mayClaim func() bool
 }
 
 // read moves what is new from the log into the mirror.
@@ -141,14 +160,12 @@ func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
 				return store.ErrClosed
 			}
 		case <-first:
-			if mine, err := f.check(ctx); err != nil || mine {
+			if done, err := f.check(ctx); done || f.survive(ctx, err) != nil {
 				return f.survive(ctx, err)
 			}
 		case <-tick.C:
-			if mine, err := f.check(ctx); err != nil || mine {
-				if err = f.survive(ctx, err); err != nil || mine {
-					return err
-				}
+			if done, err := f.check(ctx); done || f.survive(ctx, err) != nil {
+				return f.survive(ctx, err)
 			}
 		case <-ctx.Done():
 			return nil
@@ -172,11 +189,18 @@ func (f *follower) survive(ctx context.Context, err error) error {
 
 // check claims the stream if its replica is dead. It reports true when this replica is the writer now.
 func (f *follower) check(ctx context.Context) (mine bool, err error) {
+	if !f.s.claiming(f.mirror.ID, true) {
+		return false, nil // another connection of this session is at it
+	}
+	defer f.s.claiming(f.mirror.ID, false)
 	key := registrationKey(f.s.ID, f.mirror.ID)
 	old, err := f.s.m.store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
-		// A standalone stream, or a call that ended long ago. The former moves to where its client is.
-		return f.claimAlone(ctx)
+		// A standalone stream, or a call that has ended. The former moves to where its client is.
+		if err := f.read(ctx); err != nil || f.mirror.Ended() || !f.mayClaim() {
+			return false, err
+		}
+		return f.takeAlone(ctx)
 	}
 	if err != nil {
 		return false, err
@@ -185,16 +209,8 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	if err := json.Unmarshal(old, &reg); err != nil {
 		return false, fmt.Errorf("reading a run's registration: %w", err)
 	}
-	alive, err := f.s.m.Replica.Alive(ctx, reg.Replica)
-	if err != nil {
+	if alive, err := f.alive(ctx, reg.Replica); err != nil || alive || !f.mayClaim() {
 		return false, err
-	}
-	if alive {
-		if !f.told {
-			f.told = true
-			_, _ = f.s.m.Replica.Send(ctx, reg.Replica, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
-		}
-		return false, nil
 	}
 	reg.Replica = f.s.m.Replica.ID
 	reg.Claims++
@@ -208,19 +224,48 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	case err != nil:
 		return false, err
 	}
-	return true, f.takeOver(ctx, reg)
+	// The claim is made: what follows must be done even if the client leaves now. If the store fails
+	// meanwhile, the stream is claimed anew: see alive.
+	return f.takeOver(context.WithoutCancel(ctx), reg)
+}
+
+// claiming notes that a stream is being claimed, and reports false if it is already.
+func (s *Session) claiming(stream string, on bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !on {
+		delete(s.claimed, stream)
+		return true
+	}
+	if s.claimed[stream] || s.streams[stream] != nil {
+		return false
+	}
+	if s.claimed == nil {
+		s.claimed = make(map[string]bool)
+	}
+	s.claimed[stream] = true
+	return true
+}
+
+// alive reports whether a stream's writer lives, and tells it once that its client is here now.
+func (f *follower) alive(ctx context.Context, owner string) (bool, error) {
+	if owner == f.s.m.Replica.ID {
+		// It was claimed here and yet is not written here: a claim that was not followed through.
+		return false, nil
+	}
+	alive, err := f.s.m.Replica.Alive(ctx, owner)
+	if alive && !f.told {
+		f.told = true
+		_, _ = f.s.m.Replica.Send(ctx, owner, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
+	}
+	return alive, err
 }
 
 // takeOver makes this replica the writer of a stream whose registration it has claimed.
-func (f *follower) takeOver(ctx context.Context, reg registration) error {
-	// The claim is made: what follows must be done even if the client leaves now.
-	ctx = context.WithoutCancel(ctx)
-	events, err := f.fence(ctx)
-	if err != nil {
-		return err
-	}
-	if f.mirror.Ended() {
-		return nil // the old owner had come to the end before it died
+func (f *follower) takeOver(ctx context.Context, reg registration) (mine bool, err error) {
+	events, err := f.fence(ctx, reg.Claims)
+	if err != nil || events == nil {
+		return false, err // the old owner had come to the end before it died, or a later claimer was faster
 	}
 	var owed []Pending
 	for _, call := range reg.Calls {
@@ -241,7 +286,7 @@ func (f *follower) takeOver(ctx context.Context, reg registration) error {
 	if len(owed) == 0 {
 		f.mirror.End()
 	}
-	return nil
+	return true, nil
 }
 
 func replicaLost(call Pending) *wire.Error {
@@ -252,9 +297,9 @@ func replicaLost(call Pending) *wire.Error {
 	return &wire.Error{Code: wire.CodeReplicaLost, Message: why}
 }
 
-// fence appends the entry that keeps the old owner from writing, and returns what the log
-// holds before it. The mirror is then up to date.
-func (f *follower) fence(ctx context.Context) ([]run.Event, error) {
+// fence appends the entry that keeps other writers off, and returns what the log then holds, to its end. It
+// returns nothing when there is nothing to take over: the stream has ended, or a claim with a higher number has been made.
+func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 	for {
 		if err := f.read(ctx); err != nil {
 			return nil, err
@@ -262,11 +307,20 @@ func (f *follower) fence(ctx context.Context) ([]run.Event, error) {
 		if f.mirror.Ended() {
 			return nil, nil
 		}
-		at := f.mirror.Next()
+		next := f.mirror.Next()
+		kept, err := f.history(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range kept {
+			if run.ClaimNumber(e) > number {
+				return nil, nil
+			}
+		}
 		bounds := store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen}
-		err := f.s.m.store.Append(ctx, f.name, at, [][]byte{run.Entry(run.Claim)}, bounds)
+		err = f.s.m.store.Append(ctx, f.name, next, [][]byte{run.ClaimEntry(number)}, bounds)
 		if errors.Is(err, store.ErrFenced) {
-			continue // the old owner wrote a last time
+			continue // somebody wrote a last time
 		}
 		if err != nil {
 			return nil, err
@@ -274,20 +328,35 @@ func (f *follower) fence(ctx context.Context) ([]run.Event, error) {
 		if err := f.read(ctx); err != nil {
 			return nil, err
 		}
-		return f.history(ctx, at)
+		return f.history(ctx, f.mirror.Next())
 	}
 }
 
 // history returns what the log still has before the given index.
 func (f *follower) history(ctx context.Context, before int64) ([]run.Event, error) {
-	for from := max(0, before-run.MaxEvents); from < before; from++ {
-		entries, _, err := f.s.m.store.Read(ctx, f.name, from, run.MaxEvents)
-		if errors.Is(err, store.ErrTrimmed) {
-			continue
-		}
+	read := func(from int64, limit int) ([]run.Event, error) {
+		entries, _, err := f.s.m.store.Read(ctx, f.name, from, limit)
 		return decode(entries), err
 	}
-	return nil, nil
+	first := max(0, before-run.MaxEvents)
+	events, err := read(first, run.MaxEvents)
+	if !errors.Is(err, store.ErrTrimmed) {
+		return events, err
+	}
+	// The first entry that is kept lies between one that is not and the newest, which always is.
+	gone, kept := first, before-1
+	for kept-gone > 1 {
+		middle := (gone + kept) / 2
+		switch _, err := read(middle, 1); {
+		case err == nil:
+			kept = middle
+		case errors.Is(err, store.ErrTrimmed):
+			gone = middle
+		default:
+			return nil, err
+		}
+	}
+	return read(kept, run.MaxEvents)
 }
 
 func answeredIn(events []run.Event, id json.RawMessage) bool {
@@ -299,16 +368,20 @@ func answeredIn(events []run.Event, id json.RawMessage) bool {
 	return false
 }
 
-// claimAlone moves a standalone stream here.
-func (f *follower) claimAlone(ctx context.Context) (bool, error) {
+// takeAlone moves a standalone stream here.
+func (f *follower) takeAlone(ctx context.Context) (bool, error) {
 	at := f.s.aloneAt(ctx)
-	if _, err := f.fence(ctx); err != nil || f.mirror.Ended() {
-		return f.mirror.Ended(), err
+	if err := f.s.claimAlone(ctx); err != nil {
+		return false, err
 	}
-	f.mirror.Own(f.s.m.store, f.name, 0, nil)
+	events, err := f.fence(ctx, math.MaxInt)
+	if err != nil || events == nil {
+		return false, err
+	}
+	f.mirror.Own(f.s.m.store, f.name, 0, events)
 	f.s.adoptAlone(f.mirror)
-	if at != "" && at != f.s.m.Replica.ID {
+	if at != f.s.m.Replica.ID {
 		_, _ = f.s.m.Replica.Send(ctx, at, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
 	}
-	return true, f.s.claimAlone(ctx)
+	return true, nil
 }

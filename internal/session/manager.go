@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/replica"
+	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -198,7 +199,7 @@ func (m *Manager) hold(id, principal string) *Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if s.closed || s.rec.Principal != principal || s.using == 0 && now.Sub(s.last) > m.Timeout {
+	if s.closed || s.rec.Principal != principal || !s.busy() && now.Sub(s.last) > m.Timeout {
 		return nil
 	}
 	s.using++
@@ -215,6 +216,9 @@ func (s *Session) touch(now time.Time) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		for _, st := range s.open() {
+			_ = m.store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
+		}
 		switch err := m.store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
 			m.forget(s) // it expired, or ended elsewhere

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -71,7 +72,7 @@ func (m *Manager) Take(n replica.Note) bool {
 	case noteAnswer:
 		s.answer(wire.Message{ID: wire.ID(body.ID), Result: body.Result, Error: body.Error})
 	case noteSay:
-		_ = s.sayHere(body.Data)
+		_ = s.sayHere(body.Data) // its sender believed that there is a stream here
 	case noteTaken:
 		if st := s.Stream(body.ID); st != nil {
 			st.Release(0)
@@ -104,12 +105,19 @@ func (s *Session) reload() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	levelChanged := rec.LogLevel != s.rec.LogLevel
+	// The SDK has no door to its session's level: when no call needs the old one, the next connects with the new one.
+	s.stale = s.stale || rec.LogLevel != s.rec.LogLevel
 	s.rec = *rec
-	if levelChanged && s.server != nil && len(s.runs) == 0 {
-		// The SDK has no door to its session's level: the next call connects with the new one.
-		go s.server.Close()
-		s.server = nil
+	s.refresh()
+}
+
+// refresh disconnects a stale SDK session that no call uses. s.mu is held.
+func (s *Session) refresh() {
+	if s.stale && len(s.runs) == 0 {
+		if s.server != nil {
+			go s.server.Close()
+		}
+		s.server, s.stale = nil, false
 	}
 }
 
@@ -121,18 +129,26 @@ func replicaOf(id wire.ID) string {
 
 // Answer hands a client's response to the handler that asked, on whichever replica it runs. An
 // answer that nobody waits for, late or of another session, is ignored.
-func (s *Session) Answer(ctx context.Context, m wire.Message) {
+// Errors: store.ErrUnavailable; the client may answer again.
+func (s *Session) Answer(ctx context.Context, m wire.Message) error {
 	if s.answer(m) || s.m.Replica == nil {
-		return
+		return nil
 	}
 	to := replicaOf(m.ID)
 	if to == "" || to == s.m.Replica.ID {
-		return
+		return nil
 	}
 	body := noteBody{Session: s.ID, ID: string(m.ID), Result: m.Result, Error: m.Error}
-	if _, err := s.m.Replica.Send(ctx, to, noteAnswer, body); err != nil {
-		s.m.Log.Warn("answer not handed on", "session", short(s.ID), "error", err)
+	taken, err := s.m.Replica.Send(ctx, to, noteAnswer, body)
+	if err != nil || taken {
+		return err
 	}
+	// Nobody took it: the replica is dead, or its connection to the store is being mended.
+	alive, err := s.m.Replica.Alive(ctx, to)
+	if err == nil && alive {
+		err = fmt.Errorf("a replica cannot be told: %w", store.ErrUnavailable)
+	}
+	return err
 }
 
 // CancelAnywhere cancels the request with this ID on whichever replica it runs.
@@ -154,11 +170,11 @@ func (s *Session) claimAlone(ctx context.Context) error {
 	return s.m.store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
 }
 
-// aloneAt returns the replica that shows the standalone stream; "" if none is known.
+// aloneAt returns the replica that shows the standalone stream; this one if none is known.
 func (s *Session) aloneAt(ctx context.Context) string {
 	raw, err := s.m.store.Get(ctx, aloneKey(s.ID))
 	if err != nil {
-		return ""
+		return s.m.Replica.ID
 	}
 	return string(raw)
 }
@@ -171,7 +187,7 @@ func (s *Session) SayAlone(data []byte) error {
 	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 	defer cancel()
 	at := s.aloneAt(ctx)
-	if at == "" || at == s.m.Replica.ID {
+	if at == s.m.Replica.ID {
 		return s.sayHere(data)
 	}
 	taken, err := s.m.Replica.Send(ctx, at, noteSay, noteBody{Session: s.ID, Data: data})

@@ -28,14 +28,17 @@ type Session struct {
 	mu      sync.Mutex
 	rec     Record
 	server  *engine.Session // nil while nobody needs it
+	stale   bool            // server is not as the record says
 	using   int             // requests and open streams
 	last    time.Time       // when using became zero
 	touched time.Time       // when the record's time was last renewed
 	closed  bool
 	// unstored sessions have no record in the store.
 	unstored bool
-	runs     map[string]*run.Run    // by the key of the request's ID
-	streams  map[string]*run.Stream // that clients can come back to
+	runs     map[string]*run.Run      // by the key of the request's ID
+	streams  map[string]*run.Stream   // that clients can come back to
+	mirrors  map[*run.Stream]struct{} // streams of other replicas, shown here
+	claimed  map[string]bool          // streams that are being taken over
 	alone    []*standalone
 	waiting  map[wire.ID]*question
 	seq      int
@@ -74,8 +77,8 @@ func (s *Session) Release() {
 func (s *Session) rest(now time.Time) {
 	s.mu.Lock()
 	s.dropStale(now)
-	busy := s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0
-	if busy && now.Sub(s.touched) > s.m.touchEvery() && s.using > 0 {
+	busy := s.busy()
+	if busy && now.Sub(s.touched) > s.m.touchEvery() && !s.unstored {
 		s.touch(now)
 		defer s.m.extend(s.ID, now)
 	}
@@ -96,6 +99,9 @@ func (s *Session) rest(now time.Time) {
 	m.extend(s.ID, s.last)
 	s.shut()
 }
+
+// busy reports whether there is something that the session must stay alive here for. s.mu is held.
+func (s *Session) busy() bool { return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 }
 
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
 func (s *Session) shut() { s.leave((*run.Stream).End) }
@@ -209,6 +215,7 @@ func (s *Session) Finish(r *run.Run) {
 	if len(s.runs) == 0 && s.using == 0 {
 		s.last = time.Now()
 	}
+	s.refresh()
 }
 
 // Cancel cancels the run of the request with this ID, if there is one here.
@@ -232,7 +239,7 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 	var id wire.ID
 	if m.Reply != nil {
 		var err error
-		if id, err = s.ask(m); err != nil {
+		if id, err = s.ask(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -273,8 +280,13 @@ func (q *question) fail(why string) {
 
 // ask makes the ID of a request to the client, which names this replica: two replicas of one
 // session must not both ask 1, and the answer may land on another than the one that asked.
-func (s *Session) ask(m engine.Outgoing) (wire.ID, error) {
+func (s *Session) ask(ctx context.Context, m engine.Outgoing) (wire.ID, error) {
 	s.mu.Lock()
+	if initialized := s.rec.Initialized || s.unstored; !initialized {
+		s.mu.Unlock()
+		s.reload() // the client may have said so at another replica a moment ago
+		s.mu.Lock()
+	}
 	defer s.mu.Unlock()
 	if s.closed {
 		return "", ErrEnded
@@ -290,6 +302,7 @@ func (s *Session) ask(m engine.Outgoing) (wire.ID, error) {
 	q := &question{ref: m.Ref, reply: m.Reply}
 	q.timer = time.AfterFunc(s.m.ReplyTimeout, func() {
 		if q := s.answered(id); q != nil {
+			s.cancelQuestion(ctx, id, "the server no longer waits")
 			q.reply(nil, wire.Internal("the client did not answer in time"))
 		}
 	})
@@ -372,5 +385,14 @@ func (s *Session) retract(ctx context.Context, m engine.Outgoing) error {
 	if id == "" || s.answered(id) == nil {
 		return nil
 	}
-	return s.deliver(ctx, m.Method, wire.AppendCall(nil, "", m.Method, wire.ReplaceMember(m.Params, "requestId", []byte(id))))
+	s.cancelQuestion(ctx, id, wire.Unquote(wire.Member(m.Params, "reason")))
+	return nil
+}
+
+// cancelQuestion tells the client that its answer is no longer waited for (Lifecycle, "Timeouts").
+func (s *Session) cancelQuestion(ctx context.Context, id wire.ID, reason string) {
+	params := append([]byte(`{"requestId":`), id...)
+	params = wire.AppendString(append(params, `,"reason":`...), reason)
+	const method = "notifications/cancelled"
+	_ = s.deliver(ctx, method, wire.AppendCall(nil, "", method, append(params, '}'))) // nowhere to say it: nobody to tell
 }

@@ -57,10 +57,7 @@ func ParseParams(raw []byte) (Params, *Error) {
 	if p.Meta != nil && p.Meta[0] != '{' {
 		return p, InvalidParams("Invalid params: _meta must be an object")
 	}
-	if string(p.Arguments) == "null" {
-		p.Arguments = nil
-	}
-	if p.Arguments != nil && p.Arguments[0] != '{' {
+	if p.Arguments != nil && p.Arguments[0] != '{' && string(p.Arguments) != "null" {
 		return p, InvalidParams("Invalid params: arguments must be an object")
 	}
 	return p, nil

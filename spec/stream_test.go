@@ -96,9 +96,9 @@ func (s *stream) event(t *testing.T) event {
 		ev, err := s.poll(patience)
 		switch {
 		case errors.Is(err, io.EOF):
-			t.Fatalf("the stream ended (%v) where an event was due; seen: %+v", s.why, s.seen)
+			t.Fatalf("the stream ended (%v) where an event was due; seen: %+.200v", s.why, s.seen)
 		case err != nil:
-			t.Fatalf("no event within %v; seen: %+v", patience, s.seen)
+			t.Fatalf("no event within %v; seen: %+.200v", patience, s.seen)
 		}
 		if ev.hasData || ev.hasID || ev.hasRetry {
 			return ev
@@ -128,7 +128,7 @@ func (s *stream) rest(t *testing.T) []message {
 			return all
 		}
 		if err != nil {
-			t.Fatalf("the stream did not end within %v; seen: %+v", patience, s.seen)
+			t.Fatalf("the stream did not end within %v; seen: %+.200v", patience, s.seen)
 		}
 		if ev.data != "" {
 			all = append(all, decode(t, []byte(ev.data)))
@@ -227,7 +227,7 @@ func (r *reply) messages(t *testing.T) []message {
 				return all
 			}
 			if err != nil {
-				t.Fatalf("the stream did not end within %v; seen: %+v", patience, r.stream.seen)
+				t.Fatalf("the stream did not end within %v; seen: %+.200v", patience, r.stream.seen)
 			}
 			if ev.data != "" {
 				all = append(all, decodeAll(t, []byte(ev.data))...)

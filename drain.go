@@ -3,6 +3,7 @@ package sluice
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
@@ -45,7 +46,8 @@ func (h *Handler) letGo() {
 			continue
 		}
 		e := wire.Internal("The server was shut down before the call came to its end")
-		rn.Answer(wire.AppendError(nil, rn.ID, e), 503)
+		// Not 503, which says that a call was not begun and can be sent again.
+		rn.Answer(wire.AppendError(nil, rn.ID, e), http.StatusOK)
 	}
 	h.endHTTPSSE()
 }

@@ -54,6 +54,10 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 	}
 	k := &keptEngine{engine: engine.New(server, c.log), last: c.tick}
 	c.kept[server] = k
+	if c.watched != nil { // clients of other replicas may be interested in it from the first
+		k.again = true
+		c.watch(k.engine)
+	}
 	return k.engine
 }
 

@@ -48,7 +48,11 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Last-Event-ID is not one of this server's event IDs"))
 		return
 	}
-	if st := s.Stream(stream); st != nil {
+	st := s.Stream(stream)
+	if st != nil && h.replica != nil && st.Verify(r.Context()) != nil {
+		st = nil // it has been taken over
+	}
+	if st != nil {
 		h.showAgain(w, r, s, st, index)
 		return
 	}

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -24,7 +24,13 @@ type listen struct {
 
 	handler *Handler
 	wants   atomic.Pointer[wants]
+
+	mu   sync.Mutex
+	held []engine.Outgoing // said before the acknowledgement
 }
+
+// maxHeld bounds what is said before the acknowledgement.
+const maxHeld = 64
 
 // wants is what a server has agreed to tell a listener of.
 type wants struct {
@@ -74,16 +80,32 @@ func (l *listen) Say(_ context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
 		return errNoRequests
 	}
-	if m.Method == "notifications/subscriptions/acknowledged" {
-		var w wants
-		if json.Unmarshal(wire.Member(m.Params, "notifications"), &w) == nil {
-			l.wants.Store(&w)
-			if len(w.ResourceSubscriptions) > 0 {
-				l.handler.changes.announce()
-			}
-		}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wants.Load() != nil {
+		return l.offer(m.Method, m.Params)
 	}
-	return l.offer(m.Method, m.Params)
+	if m.Method != "notifications/subscriptions/acknowledged" {
+		// The SDK subscribes first and acknowledges then; the client must hear it the other way round.
+		if len(l.held) < maxHeld {
+			l.held = append(l.held, m)
+		}
+		return nil
+	}
+	var w wants
+	if err := json.Unmarshal(wire.Member(m.Params, "notifications"), &w); err != nil {
+		return err
+	}
+	err := l.offer(m.Method, m.Params)
+	l.wants.Store(&w)
+	for _, m := range l.held {
+		err = errors.Join(err, l.offer(m.Method, m.Params))
+	}
+	l.held = nil
+	if len(w.ResourceSubscriptions) > 0 {
+		go l.handler.changes.announce()
+	}
+	return err
 }
 
 // tell passes on a change of which another replica has told, if the client asked for it.
@@ -111,19 +133,11 @@ func (l *listen) tell(method string, params json.RawMessage) {
 	_ = l.offer(method, params) // a listener that does not read has been ended
 }
 
-// patienceWithListener is how long a listener whose stream is full gets to read some of it, while those behind it wait.
-const patienceWithListener = 100 * time.Millisecond
-
 func (l *listen) offer(method string, params json.RawMessage) error {
-	data := wire.AppendCall(nil, "", method, l.restore(params))
-	err := l.run.Stream.Offer(data)
+	err := l.run.Stream.Offer(wire.AppendCall(nil, "", method, l.restore(params)))
 	if errors.Is(err, run.ErrFull) {
-		ctx, cancel := context.WithTimeout(l.run.Context(), patienceWithListener)
-		defer cancel()
-		if err = l.run.Stream.Send(ctx, data); err != nil {
-			l.run.Stream.Fail(run.ErrFull)
-			l.run.Cancel()
-		}
+		l.run.Stream.Fail(err)
+		l.run.Cancel()
 	}
 	return err
 }

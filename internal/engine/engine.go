@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -45,6 +46,30 @@ func (e *Engine) composed() (h mcp.MethodHandler) {
 		return next
 	})
 	return h
+}
+
+// guard sees to it that the outermost middleware of the server turns a panic into an error. Direct calls are
+// guarded by [Session.Do]; what goes through the SDK's connection, notifications too, runs
+// on goroutines of the SDK, where only a middleware can stand between a handler and the end of the process.
+func (e *Engine) guard() {
+	if reflect.ValueOf(e.composed()).Pointer() == guardCode {
+		return // ours is still the outermost
+	}
+	e.server.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler { return guarded(e, next) })
+}
+
+// guardCode tells our middleware from others: functions cannot be compared, their code can.
+var guardCode = reflect.ValueOf(guarded(nil, nil)).Pointer()
+
+func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (res mcp.Result, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				res, err = nil, e.panicked(method, p)
+			}
+		}()
+		return next(ctx, method, req)
+	}
 }
 
 // Watch begins to watch the server for changes, once; f is then called with each change notification. f must not block.

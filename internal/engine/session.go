@@ -27,6 +27,7 @@ type Session struct {
 // Connect opens a session of the server with the given state (nil before initialize).
 // The contexts of calls that go through the connection descend from ctx.
 func (e *Engine) Connect(ctx context.Context, id string, state *mcp.ServerSessionState, out Outlet) (*Session, error) {
+	e.guard()
 	c := newConn(id, out)
 	ss, err := e.server.Connect(ctx, c, &mcp.ServerSessionOptions{State: state})
 	if err != nil {
@@ -79,6 +80,7 @@ func (e *Engine) panicked(method string, p any) error {
 
 // Relay sends the call through the SDK's connection and returns the raw result.
 func (s *Session) Relay(ctx context.Context, c *Call) (json.RawMessage, error) {
+	s.engine.guard()
 	id := c.ID
 	if id == nil {
 		id = s.conn.nextID()
@@ -92,6 +94,7 @@ func (s *Session) Relay(ctx context.Context, c *Call) (json.RawMessage, error) {
 
 // Notify sends a notification through the SDK's connection.
 func (s *Session) Notify(method string, params json.RawMessage, extra *mcp.RequestExtra) error {
+	s.engine.guard()
 	if !s.conn.feed(&jsonrpc.Request{Method: method, Params: params, Extra: extra}) {
 		return mcp.ErrConnectionClosed
 	}

@@ -95,7 +95,7 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 	r.mu.Unlock()
 	close(joined)
 	defer r.leave()
-	failing := false
+	failing, renewed := false, time.Now()
 	for {
 		select {
 		case m, ok := <-r.sub.C():
@@ -108,6 +108,13 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 			if (err != nil) != failing { // say it once, not every second
 				failing = err != nil
 				r.log.Warn("lease", "renewed", !failing, "error", err)
+			}
+			if err == nil {
+				if time.Since(renewed) > Lease { // others took this replica for dead, and what it did for theirs
+					r.failed()
+					go r.lost()
+				}
+				renewed = time.Now()
 			}
 		case <-ctx.Done():
 			return

@@ -8,7 +8,7 @@ import (
 
 // NewMirror returns a stream that shows, after the given index, what another replica writes into its log.
 func NewMirror(id string, after int64) *Stream {
-	return &Stream{ID: id, next: after + 1, shown: after + 1, owed: 1}
+	return &Stream{ID: id, next: after + 1, shown: after + 1, owed: 1, stalled: -1}
 }
 
 // Feed adds events that were read from the log; they must go on where the last ones ended. It waits

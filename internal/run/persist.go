@@ -133,6 +133,31 @@ func (s *Stream) written(from int64, entries [][]byte) error {
 	return nil
 }
 
+// Verify asks the log whether this replica still writes a durable stream. A writer that
+// was taken for dead and says nothing would otherwise not learn that another one has taken over. It returns
+// ErrLost if so, and the stream is then given up; a store that cannot tell is no error.
+func (s *Stream) Verify(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		at, idle, err := s.shown, s.log != nil && s.shown == s.next && !s.writing && !s.ended, s.err
+		s.mu.Unlock()
+		if err != nil || !idle {
+			return err // what is being written tells
+		}
+		err = s.log.Append(ctx, s.logName, at, nil, store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen})
+		if !errors.Is(err, store.ErrFenced) {
+			return nil
+		}
+		s.mu.Lock()
+		same := s.shown == at && s.next == at && !s.writing
+		s.mu.Unlock()
+		if same {
+			s.Fail(ErrLost)
+			return ErrLost
+		}
+	}
+}
+
 // settle tells those that wait for the end of the stream to be safe. s.mu is held.
 func (s *Stream) settle() {
 	if s.settled != nil && (s.ended && s.shown == s.next || s.err != nil) {

@@ -75,8 +75,9 @@ type Stream struct {
 	deaf   bool  // nobody will ever read
 	err    error // why nothing will be shown any more
 
-	reader *Reader
-	room   chan struct{} // closed when there may be room again; nil while nobody waits
+	reader  *Reader
+	stalled int64         // where a reader was when it was last waited for in vain
+	room    chan struct{} // closed when there may be room again; nil while nobody waits
 
 	log     store.Log
 	logName string
@@ -93,7 +94,7 @@ type Stream struct {
 // NewStream returns a volatile stream that ends when owed responses are in. With
 // none owed it goes on until [Stream.End].
 func NewStream(id string, owed int) *Stream {
-	return &Stream{ID: id, owed: owed}
+	return &Stream{ID: id, owed: owed, stalled: -1}
 }
 
 // Send appends a message. While too much waits, either in front of the log or for
@@ -130,11 +131,33 @@ func (s *Stream) said(data []byte) bool {
 	return s.repeats != nil && s.repeats.drop(data)
 }
 
-// Offer appends a message if there is room, and never waits. A durable stream makes room by
-// forgetting its oldest events. Errors: ErrFull, ErrEnded, ErrLost.
+// offerPatience is how long a reader whose stream is full gets to read some of it.
+const offerPatience = 100 * time.Millisecond
+
+// Offer appends a message for a reader among many. It waits a moment for one that is behind, so that a
+// burst does not cost it the stream, but only once for one that does not read at all: those after it must not
+// wait. A durable stream makes room by forgetting its oldest events. Errors: ErrFull, ErrEnded, ErrLost.
 func (s *Stream) Offer(data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.full() && s.reader != nil && s.reader.pos != s.stalled {
+		at := s.reader.pos
+		if s.room == nil {
+			s.room = make(chan struct{})
+		}
+		room := s.room
+		s.mu.Unlock()
+		timer := time.NewTimer(offerPatience)
+		select {
+		case <-room:
+		case <-timer.C:
+		}
+		timer.Stop()
+		s.mu.Lock()
+		if s.full() {
+			s.stalled = at
+		}
+	}
 	if s.full() && (s.log == nil || s.next-s.shown >= MaxEvents) {
 		return ErrFull
 	}
@@ -223,18 +246,26 @@ func (s *Stream) Ended() bool {
 }
 
 // full reports whether a writer that can wait should: half of the bounds, so that
-// those that cannot wait still find room.
+// those that cannot wait still find room. What waits is what is not in the log yet, and what
+// the reader, if there is one, has not been shown.
 func (s *Stream) full() bool {
-	var waiting int64
+	from := s.next - int64(len(s.events))
 	if s.log != nil {
-		waiting = s.next - s.shown
+		from = s.shown
 	}
-	if s.reader != nil {
-		waiting = max(waiting, s.next-s.reader.pos)
-	} else if s.log == nil {
-		waiting = int64(len(s.events))
+	if s.reader != nil && (s.log == nil || s.reader.pos < from) {
+		from = max(s.reader.pos, s.next-int64(len(s.events)))
 	}
-	return waiting >= MaxEvents/2 || waiting > 0 && s.bytes >= MaxBytes/2 && s.log == nil
+	if s.next-from >= MaxEvents/2 {
+		return true
+	}
+	size := 0
+	for _, e := range s.events[int64(len(s.events))-(s.next-from):] {
+		if size += len(e.Data); size >= MaxBytes/2 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Stream) append(e Event) error {

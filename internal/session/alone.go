@@ -98,6 +98,9 @@ func (s *Session) dropStandalone(a *standalone) {
 	s.alone = slices.DeleteFunc(s.alone, func(b *standalone) bool { return a == b })
 	delete(s.streams, a.stream.ID)
 	a.stream.End()
+	if s.m.Replica != nil && len(s.alone) == 0 {
+		go s.unclaimAlone()
+	}
 }
 
 // dropStale ends the standalone streams whose clients have not come back. s.mu is held.

@@ -112,7 +112,7 @@ type follower struct {
 	name   string // of the log
 	mirror *run.Stream
 	rerun  Rerun
-	told   bool // the owner knows that its client is here now
+	told   time.Time // when the owner was last told that its client is here now
 
 	mayClaim func() bool
 }
@@ -187,6 +187,8 @@ func (f *follower) survive(ctx context.Context, err error) error {
 	return err
 }
 
+const tellEvery = time.Second
+
 // check claims the stream if its replica is dead. It reports true when this replica is the writer now.
 func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	if !f.s.claiming(f.mirror.ID, true) {
@@ -249,13 +251,14 @@ func (s *Session) claiming(stream string, on bool) bool {
 
 // alive reports whether a stream's writer lives, and tells it once that its client is here now.
 func (f *follower) alive(ctx context.Context, owner string) (bool, error) {
-	if owner == f.s.m.Replica.ID {
-		// It was claimed here and yet is not written here: a claim that was not followed through.
+	if owner == f.s.m.Replica.ID || owner == "" {
+		// It was claimed here and yet is not written here, or was given up: a claim that was not followed through.
 		return false, nil
 	}
 	alive, err := f.s.m.Replica.Alive(ctx, owner)
-	if alive && !f.told {
-		f.told = true
+	if alive && time.Since(f.told) > tellEvery {
+		// Again and again: an owner that does not know of the stream gives it up, see [Manager.Take].
+		f.told = time.Now()
 		_, _ = f.s.m.Replica.Send(ctx, owner, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
 	}
 	return alive, err

@@ -44,6 +44,7 @@ type Manager struct {
 	counts map[string]int    // of opened, by principal
 	closed bool
 	sweep  *time.Timer
+	slow   bool      // sweep has no live session to come for
 	swept  time.Time // when opened was last gone through
 }
 
@@ -134,6 +135,7 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	defer s.m.mu.Unlock()
 	s.touched = time.Now()
 	s.m.live[s.ID] = s
+	s.m.startSweep()
 	return nil
 }
 
@@ -172,7 +174,7 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return nil, ErrNotFound
+		return nil, store.ErrClosed // the session is not gone, only this replica is
 	}
 	s := m.live[id]
 	if s == nil {
@@ -237,8 +239,12 @@ func (m *Manager) End(ctx context.Context, s *Session) error {
 	if err := m.store.Delete(ctx, recordKey(s.ID)); err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}
-	m.tell(noteEnded, noteBody{Session: s.ID})
 	m.forget(s)
+	if m.Replica != nil { // before the client hears of it: no other replica should serve the session then
+		if err := m.Replica.Broadcast(ctx, noteEnded, noteBody{Session: s.ID}); err != nil {
+			m.Log.Warn("other replicas not told", "note", noteEnded, "error", err)
+		}
+	}
 	return nil
 }
 
@@ -290,9 +296,15 @@ const (
 
 // startSweep sees to it that idle sessions are forgotten. m.mu is held.
 func (m *Manager) startSweep() {
-	if m.sweep == nil {
+	switch {
+	case m.sweep == nil:
 		m.sweep = time.AfterFunc(rest, m.sweepIdle)
+	case m.slow && len(m.live) > 0:
+		m.sweep.Reset(rest)
+	default:
+		return
 	}
+	m.slow = false
 }
 
 func (m *Manager) sweepIdle() {
@@ -308,6 +320,7 @@ func (m *Manager) sweepIdle() {
 	case m.closed || len(m.live) == 0 && len(m.opened) == 0:
 		m.sweep = nil
 	case len(m.live) == 0: // only limits to keep: no hurry
+		m.slow = true
 		m.sweep.Reset(max(rest, m.touchEvery()))
 	default:
 		m.sweep.Reset(rest)

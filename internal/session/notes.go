@@ -60,11 +60,14 @@ func (m *Manager) Take(n replica.Note) bool {
 	s := m.live[body.Session]
 	m.mu.Unlock()
 	if s == nil {
+		if n.Kind == noteTaken {
+			go m.disown(body.Session, body.ID)
+		}
 		return true
 	}
 	switch n.Kind {
 	case noteChanged:
-		go s.reload()
+		go func() { _ = s.reload() }() // the next request that needs the record says so
 	case noteEnded:
 		m.forget(s)
 	case noteCancel:
@@ -76,32 +79,65 @@ func (m *Manager) Take(n replica.Note) bool {
 	case noteTaken:
 		if st := s.Stream(body.ID); st != nil {
 			st.Release(0)
+		} else if s.claiming(body.ID, true) {
+			go func() {
+				defer s.claiming(body.ID, false)
+				m.disown(body.Session, body.ID)
+			}()
 		}
 	}
 	return true
 }
 
-// Doubt makes every session here read its record again: notes may have been missed.
-func (m *Manager) Doubt() {
-	m.Each(func(s *Session) { go s.reload() })
+// disown gives up a stream that is registered here and not written here: it was claimed, and the claim
+// was not followed through. Whoever follows it can then claim it at once.
+func (m *Manager) disown(session, stream string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	key := registrationKey(session, stream)
+	old, err := m.store.Get(ctx, key)
+	if err != nil {
+		return // it is asked for again
+	}
+	var reg registration
+	if json.Unmarshal(old, &reg) != nil || reg.Replica != m.Replica.ID {
+		return
+	}
+	reg.Replica = ""
+	if next, err := json.Marshal(reg); err == nil {
+		_ = m.store.Swap(ctx, key, old, next, run.KeepOpen)
+	}
 }
 
-// reload reads the record again. A record that is gone ends the session here.
-func (s *Session) reload() {
+// Doubt makes every session here read its record again: notes may have been missed.
+func (m *Manager) Doubt() {
+	m.Each(func(s *Session) {
+		go func() {
+			_ = s.reload() // the next request that needs the record says so
+			ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+			defer cancel()
+			for _, st := range s.open() {
+				_ = st.Verify(ctx) // a stream that is lost is given up
+			}
+		}()
+	})
+}
+
+// reload reads the record again. A record that is gone ends the session here. Errors: those of the store.
+func (s *Session) reload() error {
 	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 	defer cancel()
 	raw, err := s.m.store.Get(ctx, recordKey(s.ID))
 	if errors.Is(err, store.ErrNotFound) {
 		s.m.forget(s)
-		return
+		return err
 	}
 	if err != nil {
-		return // the next request that needs the store says so
+		return err
 	}
 	rec, err := decodeRecord(raw)
 	if err != nil {
-		s.m.Log.Error("session record", "session", short(s.ID), "error", err)
-		return
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,6 +145,7 @@ func (s *Session) reload() {
 	s.stale = s.stale || rec.LogLevel != s.rec.LogLevel
 	s.rec = *rec
 	s.refresh()
+	return nil
 }
 
 // refresh disconnects a stale SDK session that no call uses. s.mu is held.
@@ -140,13 +177,10 @@ func (s *Session) Answer(ctx context.Context, m wire.Message) error {
 	}
 	body := noteBody{Session: s.ID, ID: string(m.ID), Result: m.Result, Error: m.Error}
 	taken, err := s.m.Replica.Send(ctx, to, noteAnswer, body)
-	if err != nil || taken {
-		return err
-	}
-	// Nobody took it: the replica is dead, or its connection to the store is being mended.
-	alive, err := s.m.Replica.Alive(ctx, to)
-	if err == nil && alive {
-		err = fmt.Errorf("a replica cannot be told: %w", store.ErrUnavailable)
+	if err == nil && !taken {
+		// The replica is dead, or its connection to the store is being mended: to say that the answer was
+		// accepted could be a lie.
+		err = fmt.Errorf("the replica that asked cannot be told: %w", store.ErrUnavailable)
 	}
 	return err
 }
@@ -168,6 +202,15 @@ func (s *Session) claimAlone(ctx context.Context) error {
 		return nil
 	}
 	return s.m.store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
+}
+
+// unclaimAlone takes back what claimAlone said, if no other replica has said it since.
+func (s *Session) unclaimAlone() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if s.aloneAt(ctx) == s.m.Replica.ID {
+		_ = s.m.store.Delete(ctx, aloneKey(s.ID)) // it expires otherwise
+	}
 }
 
 // aloneAt returns the replica that shows the standalone stream; this one if none is known.

@@ -282,10 +282,13 @@ func (q *question) fail(why string) {
 // session must not both ask 1, and the answer may land on another than the one that asked.
 func (s *Session) ask(ctx context.Context, m engine.Outgoing) (wire.ID, error) {
 	s.mu.Lock()
-	if initialized := s.rec.Initialized || s.unstored; !initialized {
+	if !s.rec.Initialized && !s.unstored {
 		s.mu.Unlock()
-		s.reload() // the client may have said so at another replica a moment ago
+		err := s.reload() // the client may have said so at another replica a moment ago
 		s.mu.Lock()
+		if err != nil { // it makes calls, so it has; to doubt it would end them
+			s.rec.Initialized = true
+		}
 	}
 	defer s.mu.Unlock()
 	if s.closed {

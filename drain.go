@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
@@ -17,7 +18,7 @@ var errDraining = errors.New("the server is shutting down")
 // clients of calls that have become streams are sent to other replicas, which show them what
 // their handlers here go on to say. What a call still needs from its client, such as the answer to an elicitation, is let in.
 //
-// It returns nil when no call is left. When ctx ends first, it lets go of the rest as if the replica had died: another
+// It returns nil when no call is left; the last answers may still be on their way, which [http.Server.Shutdown] waits for. When ctx ends first, it lets go of the rest as if the replica had died: another
 // one takes over what it can, all other calls end in an error; it then returns ctx's error.
 func (h *Handler) Drain(ctx context.Context) error {
 	h.draining.Store(true)
@@ -26,21 +27,36 @@ func (h *Handler) Drain(ctx context.Context) error {
 		l.stop()
 	}
 	h.mu.Unlock()
-	h.sessions.Each(func(s *session.Session) { s.LetGo(retryAfter, h.replica != nil) })
+	shared := h.replica != nil
+	if shared {
+		h.sendAway(true)
+	}
+	var err error
 	select {
 	case <-h.limits.wait():
-		h.endHTTPSSE()
-		return nil
 	case <-ctx.Done():
+		err = context.Cause(ctx)
 		h.letGo()
-		return context.Cause(ctx)
 	}
+	h.drained.Store(true)
+	// Alone, a standalone stream stays to the end: its client has nowhere else to go, and some (the SDK's)
+	// give up their calls, too, when it cannot be had.
+	h.sendAway(shared)
+	h.endHTTPSSE()
+	return err
+}
+
+// sendAway closes the connections of standalone streams, and with calls those of calls that have become streams; clients
+// are told to come back.
+func (h *Handler) sendAway(calls bool) {
+	h.sessions.Each(func(s *session.Session) { s.LetGo(retryAfter, calls) })
 }
 
 // letGo ends what is still in flight. A stream that another replica can go on with is left without a word; every
 // other call is answered.
 func (h *Handler) letGo() {
-	for _, rn := range h.limits.open() {
+	open := h.limits.open()
+	for _, rn := range open {
 		if h.replica != nil && rn.Stream.Durable() {
 			rn.Stream.Fail(run.ErrLost)
 			continue
@@ -49,7 +65,13 @@ func (h *Handler) letGo() {
 		// Not 503, which says that a call was not begun and can be sent again.
 		rn.Answer(wire.AppendError(nil, rn.ID, e), http.StatusOK)
 	}
-	h.endHTTPSSE()
+	bound := time.After(time.Second)
+	for _, rn := range open { // an answer that goes through a log is shown when it is there
+		select {
+		case <-rn.Stream.Safe():
+		case <-bound:
+		}
+	}
 }
 
 // Close lets go of what is in flight and frees everything. Sessions stay in a store that was given in
@@ -57,6 +79,7 @@ func (h *Handler) letGo() {
 func (h *Handler) Close() error {
 	h.draining.Store(true)
 	h.letGo()
+	h.endHTTPSSE()
 	h.changes.stop()
 	if h.replica != nil {
 		h.replica.Stop()

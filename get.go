@@ -52,11 +52,12 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 	if st != nil && h.replica != nil && st.Verify(r.Context()) != nil {
 		st = nil // it has been taken over
 	}
-	if st != nil {
+	leaving := h.drained.Load() || h.draining.Load() && h.replica != nil
+	if st != nil && !(leaving && s.Standalone(st)) { // a standalone stream would not end
 		h.showAgain(w, r, s, st, index)
 		return
 	}
-	if h.draining.Load() && h.replica != nil {
+	if leaving {
 		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
 		return
 	}

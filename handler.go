@@ -41,7 +41,8 @@ type Handler struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 
-	draining atomic.Bool
+	draining atomic.Bool // new work is refused
+	drained  atomic.Bool // nothing is in flight any more
 	mu       sync.Mutex
 	listens  map[*listen]struct{}
 }

@@ -56,6 +56,13 @@ func (s *Session) adoptAlone(st *run.Stream) {
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
 }
 
+// Standalone reports whether the stream belongs to no request.
+func (s *Session) Standalone(st *run.Stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.alone, func(a *standalone) bool { return a.stream == st })
+}
+
 // Show notes that a connection shows a stream; the returned function, that it no longer does.
 func (s *Session) Show(st *run.Stream) func() {
 	s.mu.Lock()

@@ -85,6 +85,9 @@ func (h *Handler) Close() error {
 		h.replica.Stop()
 	}
 	h.sessions.Close()
+	for _, rn := range h.limits.open() {
+		rn.Cancel()
+	}
 	h.cancel()
 	h.workers.close()
 	h.engines.close()

@@ -36,6 +36,7 @@ type Handler struct {
 	limits    limits
 	old       oldSessions
 	workers   *workers
+	timers    sync.Pool
 	sealer    *sealer
 
 	ctx    context.Context // ends with Close
@@ -180,20 +181,13 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool
 		writeError(w, http.StatusNotAcceptable, "", wire.InvalidRequest("Accept must list both application/json and text/event-stream"))
 		return nil, false
 	}
-	limited := http.MaxBytesReader(w, r.Body, h.opts.MaxBody)
 	var body []byte
 	var err error
 	if n := r.ContentLength; n >= 0 && n <= h.opts.MaxBody {
-		body = make([]byte, n)
-		_, err = io.ReadFull(limited, body)
-		if err == nil { // see the end, so that the server watches the connection from now on
-			_, err = limited.Read(make([]byte, 1))
-			if err == io.EOF {
-				err = nil
-			}
-		}
+		body = make([]byte, n) // net/http keeps the body to its length
+		_, err = io.ReadFull(r.Body, body)
 	} else {
-		body, err = io.ReadAll(limited)
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, h.opts.MaxBody))
 	}
 	var tooLarge *http.MaxBytesError
 	switch {

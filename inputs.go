@@ -154,7 +154,7 @@ func (h *Handler) do(ctx context.Context, c *modernCall, server *engine.Session,
 		if err := checkInputs(s.Schemas, responses); err != nil {
 			return nil, wire.InvalidParams("Invalid params: " + err.Error())
 		}
-		call.Params = wire.ReplaceMember(call.Params, "requestState", wire.AppendString(nil, s.State))
+		call.Params, call.Parsed = wire.ReplaceMember(call.Params, "requestState", wire.AppendString(nil, s.State)), nil
 		return server.Do(ctx, call)
 	}
 	if len(responses) == 0 || responses[0] != '{' {
@@ -163,6 +163,7 @@ func (h *Handler) do(ctx context.Context, c *modernCall, server *engine.Session,
 	// Answers without the state that the client was asked with: nothing says what they must match. So the
 	// handler is asked what it asks for, and gets them when they do.
 	params := call.Params
+	call.Parsed = nil
 	call.Params = wire.RemoveMembers(params, "inputResponses")
 	res, err := server.Do(ctx, call)
 	asked := asInterim(res)

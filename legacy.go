@@ -198,7 +198,7 @@ func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, s *session.S
 	}
 	rd := st.Attach(-1)
 	h.workers.run(func() { h.runLegacy(c) })
-	respond(w, r, st, rd, h.sessionView(r, s, st, rd, false, c))
+	h.respond(w, r, st, rd, h.sessionView(r, s, st, rd, false, c))
 }
 
 // writeRefused answers a request that was not begun.
@@ -215,6 +215,7 @@ type legacyCall struct {
 	run       *run.Run
 	session   *session.Session
 	params    json.RawMessage
+	parsed    *wire.Params // nil for a call that runs again
 	extra     *mcp.RequestExtra
 	token     []byte
 	principal string
@@ -246,7 +247,7 @@ func (c *legacyCall) repeatable() bool {
 
 func newLegacyCall(r *http.Request, s *session.Session, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *legacyCall {
 	c := &legacyCall{
-		run:     run.Start(s.Context(), s, id, method, st),
+		run:     run.Start(s, id, method, st),
 		session: s,
 		params:  params,
 		token:   token,
@@ -271,7 +272,7 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 	}
 	principal := h.opts.Principal(r)
 	c := newLegacyCall(r, s, m.ID, m.Method, m.Params, meta.ProgressToken, st)
-	c.principal = principal
+	c.principal, c.parsed = principal, &params
 	if e := h.limits.admit(principal, c.run); e != nil {
 		return nil, busyStatus(e), e
 	}
@@ -287,7 +288,7 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 
 // runLegacy executes a call and answers its run.
 func (h *Handler) runLegacy(c *legacyCall) {
-	result, err := h.callLegacy(c)
+	response, err := h.callLegacy(c, wire.AppendResultHead(make([]byte, 0, typicalResponse), c.run.ID))
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
@@ -297,7 +298,7 @@ func (h *Handler) runLegacy(c *legacyCall) {
 	case err != nil:
 		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
 	default:
-		c.run.Answer(wire.AppendResult(nil, c.run.ID, result), http.StatusOK)
+		c.run.Answer(append(response, '}'), http.StatusOK)
 	}
 	select { // the call is over when its end is safe: a process that drains must not leave before
 	case <-c.run.Stream.Safe():
@@ -306,9 +307,13 @@ func (h *Handler) runLegacy(c *legacyCall) {
 	h.limits.leave(c.principal, c.run)
 }
 
-func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
+// typicalResponse has room for the answer of an ordinary call, so that it is written in one go.
+const typicalResponse = 384
+
+// callLegacy calls the server and appends the result to dst.
+func (h *Handler) callLegacy(c *legacyCall, dst []byte) ([]byte, error) {
 	ctx, s := c.run.Context(), c.session
-	call := &engine.Call{Method: c.run.Method, Params: c.params, Token: c.token, Extra: c.extra}
+	call := &engine.Call{Method: c.run.Method, Params: c.params, Parsed: c.parsed, Token: c.token, Extra: c.extra}
 	switch {
 	case c.run.Method == "server/discover" || c.run.Method == "subscriptions/listen":
 		return nil, methodNotFound(c.run.Method)
@@ -321,16 +326,18 @@ func (h *Handler) callLegacy(c *legacyCall) ([]byte, error) {
 		if err != nil {
 			return nil, legacyError(c.run.Method, err)
 		}
-		return engine.Marshal(res)
+		return engine.AppendResult(dst, res)
 	case c.run.Method == "logging/setLevel" || c.run.Method == "resources/subscribe" || c.run.Method == "resources/unsubscribe":
-		return h.changeSession(ctx, s, call)
+		result, err := h.changeSession(ctx, s, call)
+		return append(dst, result...), err
 	default:
 		server, err := s.Ephemeral(engine.Detached(ctx, call))
 		if err != nil {
 			return nil, err
 		}
 		defer server.Close()
-		return server.Relay(ctx, call)
+		result, err := server.Relay(ctx, call)
+		return append(dst, result...), err
 	}
 }
 
@@ -390,6 +397,7 @@ func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Strea
 			rd.Detach()
 			st.Abandon() // a stream that has become durable goes on
 		},
+		patience:  patience,
 		keepAlive: h.opts.KeepAlive,
 	}
 }

@@ -60,7 +60,7 @@ func (h *Handler) runListen(rn *run.Run, c *modernCall) {
 	}
 
 	result, err := l.serve(ctx, c)
-	answerModern(rn, l.restore(result), err)
+	answerModern(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
 }
 
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.

@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -53,7 +54,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 		return
 	}
 	st := run.NewStream("", 1)
-	rn := run.Start(h.ctx, c, m.ID, m.Method, st)
+	rn := run.Start(c, m.ID, m.Method, st)
 	if e := h.limits.admit(c.principal, rn); e != nil {
 		rn.Cancel()
 		writeRefused(w, busyStatus(e), m.ID, e)
@@ -65,11 +66,11 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 	} else {
 		h.workers.run(func() { h.runModern(rn, c) })
 	}
-	respond(w, r, st, rd, view{
-		begin:     func() error { return nil },
-		gone:      rn.Cancel,
-		keepAlive: h.opts.KeepAlive,
-	})
+	v := view{begin: func() error { return nil }, gone: rn.Cancel, patience: patience, keepAlive: h.opts.KeepAlive}
+	if !engine.Direct(m.Method) {
+		v.patience = longPatience
+	}
+	h.respond(w, r, st, rd, v)
 }
 
 // checkModern applies the rules that need nothing but the request.
@@ -112,13 +113,13 @@ func methodNotFound(method string) *wire.Error {
 // runModern executes a call and answers its run.
 func (h *Handler) runModern(rn *run.Run, c *modernCall) {
 	defer h.limits.leave(c.principal, rn)
-	result, err := h.callModern(rn, c)
-	answerModern(rn, result, err)
+	response, err := h.callModern(rn, c, wire.AppendResultHead(make([]byte, 0, typicalResponse), rn.ID))
+	answerModern(rn, append(response, '}'), err)
 }
 
-func answerModern(rn *run.Run, result []byte, err error) {
+func answerModern(rn *run.Run, response []byte, err error) {
 	if err == nil {
-		rn.Answer(wire.AppendResult(nil, rn.ID, result), http.StatusOK)
+		rn.Answer(response, http.StatusOK)
 		return
 	}
 	e := *engine.ToError(err)
@@ -126,11 +127,13 @@ func answerModern(rn *run.Run, result []byte, err error) {
 	rn.Answer(wire.AppendError(nil, rn.ID, &e), wire.ModernStatus(e.Code))
 }
 
-func (h *Handler) callModern(rn *run.Run, c *modernCall) ([]byte, error) {
+// callModern calls the server and appends the result to dst.
+func (h *Handler) callModern(rn *run.Run, c *modernCall, dst []byte) ([]byte, error) {
 	ctx := rn.Context()
-	call := &engine.Call{Method: rn.Method, Params: c.message.Params, Token: c.meta.ProgressToken, Extra: c.extra}
+	call := &engine.Call{Method: rn.Method, Params: c.message.Params, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
 	if !engine.Direct(rn.Method) {
-		return h.relayModern(ctx, rn, c, call)
+		result, err := h.relayModern(ctx, rn, c, call)
+		return append(dst, result...), err
 	}
 	// The session is this call's alone while it runs: nothing of one client can reach another's handler.
 	server, err := c.engine.Lend(c.principal, c.meta, &requestOutlet{run: rn})
@@ -148,7 +151,7 @@ func (h *Handler) callModern(rn *run.Run, c *modernCall) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.finish(c, server.Capabilities(), res)
+	return h.finish(dst, c, server.Capabilities(), res)
 }
 
 // relayModern takes the way through the SDK's connection, for methods that a server has added.
@@ -161,28 +164,24 @@ func (h *Handler) relayModern(ctx context.Context, rn *run.Run, c *modernCall, c
 	return server.Relay(ctx, call)
 }
 
-// finish checks a result, completes it as the revision asks, and returns it as JSON.
-func (h *Handler) finish(c *modernCall, caps *mcp.ClientCapabilities, res mcp.Result) ([]byte, error) {
-	resultType := "complete"
-	interim := asInterim(res)
-	if interim != nil {
+// finish checks a result, completes it as the revision asks, and appends it to dst as JSON.
+func (h *Handler) finish(dst []byte, c *modernCall, caps *mcp.ClientCapabilities, res mcp.Result) ([]byte, error) {
+	if interim := asInterim(res); interim != nil {
 		if err := h.sealState(c, caps, interim); err != nil {
 			return nil, err
 		}
-		res, resultType = interim.result, "input_required"
-	}
-	raw, err := c.engine.MarshalModern(res, resultType)
-	switch {
-	case err != nil:
-		return nil, err
-	case interim != nil:
 		// An interim result is not cacheable, and it has no content, which the SDK writes as null.
-		return wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages"), nil
-	case cacheable[c.message.Method] && c.principal != "":
-		// What an authorized client sees may depend on who it is.
-		return wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`)), nil
+		return c.engine.AppendModern(dst, interim.result, "input_required", func(raw json.RawMessage) json.RawMessage {
+			return wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages")
+		})
 	}
-	return raw, nil
+	if cacheable[c.message.Method] && c.principal != "" {
+		// What an authorized client sees may depend on who it is.
+		return c.engine.AppendModern(dst, res, "complete", func(raw json.RawMessage) json.RawMessage {
+			return wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))
+		})
+	}
+	return c.engine.AppendModern(dst, res, "complete", nil)
 }
 
 // cacheable are the methods whose complete results carry caching hints (Caching, "Cacheable Results").

@@ -34,6 +34,8 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 const (
 	// patience is how long a call may be silent before its response becomes a stream.
 	patience = 250 * time.Millisecond
+	// longPatience is for a method that may not exist: that must be said with a status of 404.
+	longPatience = 5 * time.Second
 	// stall bounds one write to a client that does not read.
 	stall = 20 * time.Second
 	// retryAfter is what a client is told to wait before it comes back to a stream that the server let go.
@@ -53,7 +55,9 @@ type view struct {
 	// resumed tells that the client comes back after an event.
 	resumed bool
 	// batch tells that responses come in an array, also a single one.
-	batch     bool
+	batch bool
+	// patience is how long the call may be silent before its response becomes a stream.
+	patience  time.Duration
 	keepAlive time.Duration
 }
 
@@ -78,9 +82,17 @@ func (v view) writeWhole(w http.ResponseWriter, responses []run.Event) {
 
 // respond shows a run's stream in the cheapest shape: one JSON body if there is only a
 // response and it comes soon, else server-sent events.
-func respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
+	timer, ok := h.timers.Get().(*time.Timer) // kept, because one is 250 bytes of a fast call
+	if ok {
+		timer.Reset(v.patience)
+	} else {
+		timer = time.NewTimer(v.patience)
+	}
+	defer func() {
+		timer.Stop()
+		h.timers.Put(timer)
+	}()
 	for {
 		responses, whole, speaks := rd.Whole()
 		if whole && len(responses) > 0 {
@@ -91,15 +103,13 @@ func respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Rea
 			show(w, r, st, rd, v)
 			return
 		}
-		if speaks {
+		if _, released := rd.Released(); speaks || released {
 			break
 		}
 		select {
 		case <-rd.Wake():
 			continue
 		case <-timer.C:
-		case d := <-rd.Released():
-			st.Release(d) // for show to see, after it has told the client an ID
 		case <-r.Context().Done():
 			v.gone()
 			return
@@ -127,17 +137,16 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 
 	quiet := time.NewTicker(v.keepAlive)
 	defer quiet.Stop()
-	var release *time.Duration
-	shown := v.resumed // the client has an ID to come back with
+	known := v.resumed || !v.ids // the client has an ID to come back with, or never will
 	for {
 		events, ended, err := rd.Next()
 		for _, e := range events {
 			out.event(st.ID, e, v.ids)
-			shown = true
+			known = true
 		}
-		if release != nil && !ended && (shown || err != nil) {
-			if *release > 0 {
-				out.buf = wire.AppendRetry(out.buf, *release)
+		if retry, released := rd.Released(); released && !ended && (known || err != nil) {
+			if retry > 0 {
+				out.buf = wire.AppendRetry(out.buf, retry)
 			}
 			out.flush()
 			return
@@ -146,7 +155,7 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 			out.flush()
 			quiet.Reset(v.keepAlive)
 		}
-		if ended || err != nil {
+		if ended || err != nil || rd.Taken() {
 			return
 		}
 		if out.err != nil {
@@ -158,11 +167,6 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		case <-quiet.C:
 			out.buf = append(out.buf, wire.KeepAlive...)
 			out.flush()
-		case <-rd.Taken():
-			return
-		case d := <-rd.Released():
-			release = &d
-			shown = shown || !v.ids
 		case <-r.Context().Done():
 			v.gone()
 			return

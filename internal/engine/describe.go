@@ -65,25 +65,30 @@ type mute struct{}
 
 func (mute) Say(context.Context, Outgoing) error { return errNoClient }
 
-// Marshal returns a result as JSON, without HTML escapes, as the SDK's connection does.
-func Marshal(res mcp.Result) (json.RawMessage, error) {
+// AppendResult appends a result as JSON, without HTML escapes, as the SDK's connection writes it.
+func AppendResult(dst []byte, res mcp.Result) ([]byte, error) {
 	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
-		return result.AppendCallTool(nil, call, "", nil)
+		return result.AppendCallTool(dst, call, "", nil)
 	}
-	return marshal(res)
+	raw, err := marshal(res)
+	return append(dst, raw...), err
 }
 
-// MarshalModern returns a result as JSON with what every result of 2026-07-28 carries: its type, and the identity of its server.
-func (e *Engine) MarshalModern(res mcp.Result, resultType string) (json.RawMessage, error) {
+// AppendModern appends a result as JSON with what every result of 2026-07-28 carries: its type, and the identity of its
+// server. edit, which may be nil, changes what is not the result of a tool.
+func (e *Engine) AppendModern(dst []byte, res mcp.Result, resultType string, edit func(json.RawMessage) json.RawMessage) ([]byte, error) {
 	info := e.Describe().ServerInfo
-	if call, ok := res.(*mcp.CallToolResult); ok && call != nil && !call.NeedsInput() {
-		return result.AppendCallTool(nil, call, resultType, info)
+	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
+		return result.AppendCallTool(dst, call, resultType, info)
 	}
 	raw, err := marshal(res)
 	if err != nil {
-		return nil, err
+		return dst, err
 	}
-	return wire.Complete(raw, strconv.Quote(resultType), info), nil
+	if edit != nil {
+		raw = edit(raw)
+	}
+	return append(dst, wire.Complete(raw, strconv.Quote(resultType), info)...), nil
 }
 
 func marshal(res mcp.Result) (json.RawMessage, error) {

@@ -46,6 +46,8 @@ func (s *Session) Close() {
 type Call struct {
 	Method string
 	Params json.RawMessage
+	// Parsed is Params taken apart. It may be nil.
+	Parsed *wire.Params
 	// Token is the client's progress token, raw, or nil.
 	Token []byte
 	Extra *mcp.RequestExtra
@@ -65,7 +67,7 @@ func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
 			res, err = nil, s.engine.panicked(c.Method, p)
 		}
 	}()
-	req, err := direct[c.Method](c.Params, s.ss, c.Extra)
+	req, err := s.decode(c)
 	if err != nil {
 		return nil, err
 	}

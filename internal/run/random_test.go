@@ -174,11 +174,12 @@ func (w *world) connection(r *Reader) (ended bool) {
 		if ended {
 			return true
 		}
-		select {
-		case <-r.Wake():
-		case <-r.Taken():
+		if r.Taken() {
 			w.t.Error("taken over by nobody")
 			return false
+		}
+		select {
+		case <-r.Wake():
 		case <-cut:
 			return false
 		}

@@ -32,10 +32,12 @@ const (
 	cancelled
 )
 
-// Start returns a run whose context descends from ctx.
-func Start(ctx context.Context, owner any, id wire.ID, method string, s *Stream) *Run {
+// Start returns a run. Its context descends from none: whoever ends what the run belongs to cancels
+// the run, which says what becomes of its stream, too.
+func Start(owner any, id wire.ID, method string, s *Stream) *Run {
 	r := &Run{ID: id, Method: method, Stream: s, Owner: owner}
-	ctx, r.cancel = context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r.cancel = cancel
 	r.ctx = context.WithValue(ctx, key{}, r)
 	return r
 }

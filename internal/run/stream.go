@@ -132,7 +132,7 @@ func (s *Stream) said(data []byte) bool {
 }
 
 // offerPatience is how long a reader whose stream is full gets to read some of it.
-const offerPatience = 100 * time.Millisecond
+const offerPatience = 500 * time.Millisecond
 
 // Offer appends a message for a reader among many. It waits a moment for one that is behind, so that a
 // burst does not cost it the stream, but only once for one that does not read at all: those after it must not
@@ -303,11 +303,9 @@ func (s *Stream) append(e Event) error {
 func (s *Stream) Release(retry time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reader != nil {
-		select {
-		case s.reader.released <- retry:
-		default: // it is leaving already
-		}
+	if s.reader != nil && !s.reader.released {
+		s.reader.released, s.reader.retry = true, retry
+		s.reader.rouse()
 	}
 }
 
@@ -322,10 +320,7 @@ func (s *Stream) trim() {
 
 func (s *Stream) wake() {
 	if s.reader != nil {
-		select {
-		case s.reader.wake <- struct{}{}:
-		default:
-		}
+		s.reader.rouse()
 	}
 	if s.room != nil {
 		close(s.room)

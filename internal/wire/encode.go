@@ -7,11 +7,14 @@ import (
 
 // AppendResult appends the response that carries result to dst.
 func AppendResult(dst []byte, id ID, result []byte) []byte {
+	return append(append(AppendResultHead(dst, id), result...), '}')
+}
+
+// AppendResultHead appends what comes before the result in a response; a closing brace must follow it.
+func AppendResultHead(dst []byte, id ID) []byte {
 	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
 	dst = append(dst, id...)
-	dst = append(dst, `,"result":`...)
-	dst = append(dst, result...)
-	return append(dst, '}')
+	return append(dst, `,"result":`...)
 }
 
 // AppendError appends the response that carries e to dst. An empty ID means that

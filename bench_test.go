@@ -1,0 +1,349 @@
+package sluice
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// What a call costs between the HTTP server and the tool. Times depend on the machine (package bench compares
+// them with others'), allocations do not: they are bounded here.
+
+// pace is how many progress notifications the tool "count" sends.
+type pace struct {
+	N int `json:"n"`
+}
+
+func countTool(ctx context.Context, r *mcp.CallToolRequest, in pace) (*mcp.CallToolResult, pace, error) {
+	for i := range in.N {
+		p := &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: float64(i + 1)}
+		if err := r.Session.NotifyProgress(ctx, p); err != nil {
+			return nil, pace{}, err
+		}
+	}
+	return nil, in, nil
+}
+
+// benchHandler serves "add", by us and by the SDK, and "count".
+func benchHandler(tb testing.TB) *Handler {
+	tb.Helper()
+	s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
+	AddTool(s, &mcp.Tool{Name: "add"}, sum)
+	mcp.AddTool(s, &mcp.Tool{Name: "sdk"}, sum)
+	AddTool(s, &mcp.Tool{Name: "count"}, countTool)
+	h := NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
+	tb.Cleanup(func() { _ = h.Close() })
+	return h
+}
+
+// nullWriter is a client that throws away what it is told.
+type nullWriter struct {
+	header http.Header
+	status int
+	bytes  int
+}
+
+func (w *nullWriter) Header() http.Header { return w.header }
+func (w *nullWriter) WriteHeader(s int)   { w.status = s }
+func (w *nullWriter) Flush()              {}
+func (w *nullWriter) Write(p []byte) (int, error) {
+	w.bytes += len(p)
+	return len(p), nil
+}
+
+// A post is a request that can be sent again, so that building it costs nothing of what is measured.
+type post struct {
+	request *http.Request
+	body    *bytes.Reader
+	writer  *nullWriter
+}
+
+func newPost(body string, header map[string]string) *post {
+	p := &post{body: bytes.NewReader([]byte(body)), writer: &nullWriter{header: make(http.Header)}}
+	p.request = httptest.NewRequest(http.MethodPost, "/mcp", nil)
+	p.request.Body, p.request.ContentLength = io.NopCloser(p.body), int64(len(body))
+	p.request.Header.Set("Content-Type", "application/json")
+	p.request.Header.Set("Accept", "application/json, text/event-stream")
+	for name, value := range header {
+		p.request.Header.Set(name, value)
+	}
+	return p
+}
+
+func (p *post) send(h http.Handler) {
+	_, _ = p.body.Seek(0, io.SeekStart)
+	clear(p.writer.header)
+	p.writer.status, p.writer.bytes = 0, 0
+	h.ServeHTTP(p.writer, p.request)
+}
+
+const metaOf2026 = `"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
+	`"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}`
+
+// callOf2026 is a call of the stateless era.
+func callOf2026(tool, arguments string) *post {
+	body := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments +
+		`,"_meta":{"progressToken":"t",` + metaOf2026 + `}}}`
+	return newPost(body, map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool})
+}
+
+// openSession initializes a session and returns its ID.
+func openSession(tb testing.TB, h http.Handler) string {
+	tb.Helper()
+	p := newPost(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`, nil)
+	p.send(h)
+	id := p.writer.header.Get("Mcp-Session-Id")
+	if p.writer.status != http.StatusOK || id == "" {
+		tb.Fatalf("initialize: status %d", p.writer.status)
+	}
+	p = newPost(`{"jsonrpc":"2.0","method":"notifications/initialized"}`, inSession(id))
+	p.send(h)
+	if p.writer.status != http.StatusAccepted {
+		tb.Fatalf("initialized: status %d", p.writer.status)
+	}
+	return id
+}
+
+func inSession(id string) map[string]string {
+	return map[string]string{"Mcp-Session-Id": id, "Mcp-Protocol-Version": "2025-11-25"}
+}
+
+// callOfSession is a call in a session.
+func callOfSession(id, tool, arguments string) *post {
+	body := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `,"_meta":{"progressToken":"t"}}}`
+	return newPost(body, inSession(id))
+}
+
+var benchEras = []struct {
+	name string
+	call func(tb testing.TB, h http.Handler, tool, arguments string) *post
+}{
+	{"sessions", func(tb testing.TB, h http.Handler, tool, arguments string) *post {
+		return callOfSession(openSession(tb, h), tool, arguments)
+	}},
+	{"2026-07-28", func(_ testing.TB, _ http.Handler, tool, arguments string) *post { return callOf2026(tool, arguments) }},
+}
+
+// BenchmarkCall is one call of a fast tool, from the HTTP server's hands back into them.
+func BenchmarkCall(b *testing.B) {
+	for _, era := range benchEras {
+		for _, tool := range []string{"add", "sdk"} {
+			b.Run(era.name+"/"+tool, func(b *testing.B) {
+				h := benchHandler(b)
+				p := era.call(b, h, tool, addArguments)
+				b.ReportAllocs()
+				for b.Loop() {
+					p.send(h)
+				}
+				if p.writer.status != http.StatusOK {
+					b.Fatal("status", p.writer.status)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkStream is one call that sends 1,000 notifications.
+func BenchmarkStream(b *testing.B) {
+	for _, era := range benchEras {
+		b.Run(era.name, func(b *testing.B) {
+			h := benchHandler(b)
+			p := era.call(b, h, "count", `{"n":1000}`)
+			b.ReportAllocs()
+			for b.Loop() {
+				p.send(h)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/event")
+		})
+	}
+}
+
+// BenchmarkInitialize is what a new session costs, memory that stays included.
+func BenchmarkInitialize(b *testing.B) {
+	h := benchHandler(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		openSession(b, h)
+	}
+}
+
+// overhead returns how many objects and bytes f allocates, each time that it is called.
+func overhead(runs int, f func()) (objects, size float64) {
+	f() // what is kept for the next time is not counted
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range runs {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	n := float64(runs)
+	return float64(after.Mallocs-before.Mallocs) / n, float64(after.TotalAlloc-before.TotalAlloc) / n
+}
+
+// A call allocates no more than this between the HTTP server and the tool, the tool's own included. Whoever needs more
+// raises the bound knowingly: what a call allocates is most of what it costs beyond a bare handler.
+func TestCallAllocations(t *testing.T) {
+	for _, tt := range []struct {
+		era           int
+		tool          string
+		objects, size float64
+	}{
+		{0, "add", 56, 3100},
+		{1, "add", 72, 4400},
+		// The SDK's own way of typed tools: most of it is its decoder's buffers.
+		{0, "sdk", 150, 112_000},
+		{1, "sdk", 166, 114_000},
+	} {
+		era := benchEras[tt.era]
+		t.Run(era.name+"/"+tt.tool, func(t *testing.T) {
+			h := benchHandler(t)
+			p := era.call(t, h, tt.tool, addArguments)
+			objects, size := overhead(200, func() { p.send(h) })
+			if p.writer.status != http.StatusOK {
+				t.Fatal("status", p.writer.status)
+			}
+			t.Logf("%.1f objects, %.0f bytes a call", objects, size)
+			if objects > tt.objects || size > tt.size {
+				t.Errorf("a call allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, tt.objects, tt.size)
+			}
+		})
+	}
+}
+
+// The same over a connection, net/http and all: the client here allocates nothing.
+func TestCallAllocationsOverHTTP(t *testing.T) {
+	for _, tt := range []struct {
+		era           int
+		objects, size float64
+	}{
+		{0, 86, 5500},
+		{1, 106, 7200},
+	} {
+		era := benchEras[tt.era]
+		t.Run(era.name, func(t *testing.T) {
+			h := benchHandler(t)
+			request := raw(era.call(t, h, "add", addArguments))
+			srv := httptest.NewServer(h)
+			defer srv.Close()
+			conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			buf := make([]byte, 4096)
+			exchange := func() {
+				if _, err := conn.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				for n := 0; !bytes.HasSuffix(buf[:n], []byte("}}")); { // the end of the response
+					more, err := conn.Read(buf[n:])
+					if err != nil {
+						t.Fatal(err)
+					}
+					n += more
+				}
+			}
+			exchange()
+			if !bytes.Contains(buf, []byte(`"sum":5`)) {
+				t.Fatalf("answer: %s", buf)
+			}
+			objects, size := overhead(200, exchange)
+			t.Logf("%.1f objects, %.0f bytes a call", objects, size)
+			if objects > tt.objects || size > tt.size && !raceDetector() {
+				t.Errorf("a call allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, tt.objects, tt.size)
+			}
+		})
+	}
+}
+
+// raceDetector reports whether it watches: sync.Pool then throws some things away, and net/http keeps its buffers in pools.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// raw returns a request as it goes over a connection.
+func raw(p *post) []byte {
+	var b bytes.Buffer
+	p.request.Host = "localhost"
+	_ = p.request.Write(&b)
+	return b.Bytes()
+}
+
+// A notification on a stream costs its own text and what the SDK makes of it, no more.
+func TestStreamAllocations(t *testing.T) {
+	for i, most := range []struct{ objects, size float64 }{{14, 2300}, {14, 2300}} {
+		era := benchEras[i]
+		t.Run(era.name, func(t *testing.T) {
+			h := benchHandler(t)
+			const events = 1000
+			p := era.call(t, h, "count", `{"n":1000}`)
+			objects, size := overhead(5, func() { p.send(h) })
+			objects, size = objects/events, size/events
+			if p.writer.bytes < events*80 {
+				t.Fatalf("%d bytes are no stream of %d events", p.writer.bytes, events)
+			}
+			t.Logf("%.1f objects, %.0f bytes an event", objects, size)
+			if objects > most.objects || size > most.size {
+				t.Errorf("an event allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, most.objects, most.size)
+			}
+		})
+	}
+}
+
+// A session that nobody uses is its record and nothing else; one that was forgotten is nothing at all.
+func TestIdleSessionsAreSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
+		AddTool(s, &mcp.Tool{Name: "add"}, sum)
+		h := NewHandler(func(*http.Request) *mcp.Server { return s }, &Options{SessionTimeout: time.Hour})
+		defer h.Close()
+		use := func(n int) {
+			for i := range n {
+				callOfSession(openSession(t, h), "add", addArguments).send(h)
+				if i%50 == 49 { // as clients come: not all in the same moment, whose goroutines the runtime would keep for reuse
+					time.Sleep(2 * time.Second)
+				}
+			}
+		}
+		rest := func(d time.Duration) (size float64, goroutines int) {
+			time.Sleep(d)
+			synctest.Wait()
+			runtime.GC()
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return float64(m.HeapAlloc), runtime.NumGoroutine()
+		}
+		const sessions = 1000
+		use(50)
+		size, goroutines := rest(5 * time.Second)
+		use(sessions)
+		idle, idleGoroutines := rest(5 * time.Second)
+		each := (idle - size) / sessions
+		t.Logf("%.0f bytes a session, %d goroutines before, %d now", each, goroutines, idleGoroutines)
+		if each > 1000 {
+			t.Errorf("an idle session holds %.0f bytes, want at most 1000", each)
+		}
+		if idleGoroutines > goroutines+10 {
+			t.Errorf("%d idle sessions hold %d goroutines", sessions, idleGoroutines-goroutines)
+		}
+		left, _ := rest(3 * time.Hour)
+		t.Logf("%.0f bytes left a session that was forgotten", (left-size)/sessions)
+		if (left-size)/sessions > 300 { // maps keep their buckets
+			t.Errorf("a session that was forgotten leaves %.0f bytes", (left-size)/sessions)
+		}
+	})
+}

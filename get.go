@@ -49,7 +49,7 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 		return
 	}
 	st := s.Stream(stream)
-	if st != nil && h.replica != nil && st.Verify(r.Context()) != nil {
+	if st != nil && h.replica != nil && (index >= st.Next() || st.Verify(r.Context()) != nil) {
 		st = nil // it has been taken over
 	}
 	leaving := h.drained.Load() || h.draining.Load() && h.replica != nil

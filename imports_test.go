@@ -53,6 +53,10 @@ var rooms = []room{
 	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "tasks"})},
 	// Small helpers of the rooms above, and so known to them but knowing none.
 	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "tasks", "auth"})},
+	// The project that "sluice new" makes: as it is in the user's hands, it sees only what is public.
+	{name: "internal/scaffold/project/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "internal/demo", "store/..."}},
+	{name: "internal/scaffold", neverItself: []string{"internal/engine", "internal/run", "internal/session", "store/..."}},
+	{name: "internal/cli/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "store/...", "serve"}},
 	{name: "internal/demo/...", neverItself: []string{"internal/...", "store/...", "serve/..."}},
 	{name: "store", never: []string{"./...", sdk}},
 	{name: "store/memory", never: []string{"store/redis/...", "store/storetest", sdk}},
@@ -64,6 +68,7 @@ var rooms = []room{
 	{name: "serve/...", neverItself: []string{"internal/..."}},
 	{name: "e2e/...", never: []string{".", "internal/...", "store/...", "tasks/...", "auth/...", "serve/...", "cmd/...", "conformance/..."}},
 	{name: "cmd/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "store/..."}},
+	{name: "chaos/..."},
 	{name: "conformance/..."},
 	{name: "clients/..."},
 	{name: "deploy/..."},

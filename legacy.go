@@ -66,6 +66,8 @@ func (h *Handler) findSession(w http.ResponseWriter, r *http.Request, id wire.ID
 
 func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error) {
 	switch {
+	case errors.Is(err, session.ErrEnded) && h.draining.Load() && h.replica != nil:
+		writeBusy(w, http.StatusServiceUnavailable, id, errDraining.Error(), retryAfter)
 	case errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
 		writeError(w, http.StatusNotFound, id, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"})
 	case errors.Is(err, session.ErrTooMany):
@@ -280,6 +282,9 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 		h.limits.leave(principal, c.run)
 		if errors.As(err, &e) {
 			return nil, http.StatusBadRequest, e
+		}
+		if h.draining.Load() && h.replica != nil {
+			return nil, http.StatusServiceUnavailable, &wire.Error{Code: wire.CodeBusy, Message: errDraining.Error()}
 		}
 		return nil, http.StatusNotFound, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"}
 	}

@@ -40,6 +40,10 @@ func (h *Handler) rerun(r *http.Request, s *session.Session) session.Rerun {
 		c := newLegacyCall(r, s, wire.ID(p.ID), p.Method, p.Params, token, st)
 		c.principal = principal
 		if err := s.Begin(c.run); err != nil {
+			if errors.Is(err, session.ErrEnded) {
+				st.Fail(run.ErrLost)
+				return
+			}
 			_ = st.Respond(wire.AppendError(nil, c.run.ID, wire.Internal(err.Error())), 0)
 			return
 		}

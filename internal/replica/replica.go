@@ -78,7 +78,7 @@ func leaseKey(id string) string { return "lease:" + id }
 func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 	tick := time.NewTicker(renew)
 	defer tick.Stop()
-	for r.sub == nil {
+	for {
 		err := r.join(ctx)
 		if err == nil {
 			break
@@ -87,6 +87,9 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			if r.sub != nil {
+				r.leave()
+			}
 			return
 		}
 	}
@@ -122,16 +125,16 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 	}
 }
 
+// join may be called again when it has failed: a subscription that was made is kept, with the notes that it has taken.
 func (r *Replica) join(ctx context.Context) error {
-	sub, err := r.store.Subscribe(ctx, topic(r.ID), everyone)
-	if err != nil {
-		return err
+	if r.sub == nil {
+		sub, err := r.store.Subscribe(ctx, topic(r.ID), everyone)
+		if err != nil {
+			return err
+		}
+		r.sub = sub
 	}
-	if err := r.renew(ctx); err != nil {
-		return errors.Join(err, sub.Close())
-	}
-	r.sub = sub
-	return nil
+	return r.renew(ctx)
 }
 
 func (r *Replica) renew(ctx context.Context) error {

@@ -81,7 +81,11 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 		return f.mirror, nil
 	}
 	s.mirror(f.mirror, true)
+	s.mu.Lock()
+	s.using++
+	s.mu.Unlock()
 	go func() {
+		defer s.Release()
 		defer func() { _ = sub.Close() }()
 		defer s.mirror(f.mirror, false)
 		if err := f.follow(ctx, sub); err != nil && ctx.Err() == nil {

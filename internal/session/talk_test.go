@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +81,13 @@ func (a *asking) question(t *testing.T) wire.ID {
 	return said[0].ID
 }
 
+// waiting counts the questions that have no answer.
+func waiting(s *Session) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
+}
+
 func accept(id wire.ID) wire.Message {
 	return wire.Message{Kind: wire.Response, ID: id, Result: json.RawMessage(`{"action":"accept","content":{}}`)}
 }
@@ -120,7 +128,7 @@ func TestQuestions(t *testing.T) {
 		if err := <-b.done; err == nil || !strings.Contains(err.Error(), "asleep") {
 			t.Errorf("refused: %v", err)
 		}
-		if len(s.waiting)+len(other.waiting) > 0 {
+		if waiting(s)+waiting(other) > 0 {
 			t.Error("somebody still waits")
 		}
 		s.Release()
@@ -147,7 +155,7 @@ func TestQuestionsTimeOut(t *testing.T) {
 		if err := s.Answer(t.Context(), accept(q)); err != nil { // late
 			t.Error(err)
 		}
-		if len(s.waiting) > 0 {
+		if waiting(s) > 0 {
 			t.Error("still waits")
 		}
 		s.Release()
@@ -176,7 +184,7 @@ func TestQuestionsAreTakenBack(t *testing.T) {
 		if len(said) != 2 || said[1].Method != "notifications/cancelled" || string(wire.Member(said[1].Params, "requestId")) != string(said[0].ID) {
 			t.Errorf("said %+v", said)
 		}
-		if len(s.waiting) > 0 {
+		if waiting(s) > 0 {
 			t.Error("still waits")
 		}
 
@@ -189,7 +197,7 @@ func TestQuestionsAreTakenBack(t *testing.T) {
 			t.Error("no error")
 		}
 		synctest.Wait()
-		if len(s.waiting) > 0 {
+		if waiting(s) > 0 {
 			t.Error("still waits after its client has cancelled it")
 		}
 		s.Release()
@@ -205,11 +213,11 @@ func TestWhatMayBeAsked(t *testing.T) {
 		s := h.mustFind(h.open("").ID, "")
 		r := run.Start(s, "1", "tools/call", run.NewStream("", 1))
 		r.Stream.Attach(-1)
-		failed := 0
+		var failed atomic.Int64
 		ask := func(method string) error {
 			return s.Say(r.Context(), engine.Outgoing{Method: method, Ref: new(int), Reply: func(_ json.RawMessage, e *wire.Error) {
 				if e != nil {
-					failed++
+					failed.Add(1)
 				}
 			}})
 		}
@@ -218,19 +226,19 @@ func TestWhatMayBeAsked(t *testing.T) {
 				t.Errorf("%s: %v", method, err)
 			}
 		}
-		asked := len(s.waiting)
+		asked := waiting(s)
 		for ask("ping") == nil {
 			if asked++; asked > 10*maxQuestions {
 				t.Fatal("questions are taken without bound")
 			}
 		}
-		if asked != maxQuestions || len(s.waiting) != asked {
-			t.Errorf("%d questions wait of %d", len(s.waiting), asked)
+		if asked != maxQuestions || waiting(s) != asked {
+			t.Errorf("%d questions wait of %d", waiting(s), asked)
 		}
 		time.Sleep(2 * h.ReplyTimeout)
 		synctest.Wait()
-		if failed != asked || len(s.waiting) > 0 {
-			t.Errorf("%d of %d have failed, %d wait", failed, asked, len(s.waiting))
+		if n := failed.Load(); n != int64(asked) || waiting(s) > 0 {
+			t.Errorf("%d of %d have failed, %d wait", n, asked, waiting(s))
 		}
 		s.Release()
 

@@ -61,6 +61,10 @@ func (e *Engine) guard() {
 // guardCode tells our middleware from others: functions cannot be compared, their code can.
 var guardCode = reflect.ValueOf(guarded(nil, nil)).Pointer()
 
+// guarded must not be inlined: the closure would then have other code at each place, and a server one more guard with each
+// session (TestGuardIsAddedOnce).
+//
+//go:noinline
 func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (res mcp.Result, err error) {
 		defer func() {

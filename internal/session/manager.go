@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -44,6 +45,7 @@ type Manager struct {
 	counts map[string]int    // of opened, by principal
 	closed bool
 	sweep  *time.Timer
+	peak   int       // of live and opened, since they were last made anew
 	slow   bool      // sweep has no live session to come for
 	swept  time.Time // when opened was last gone through
 }
@@ -316,6 +318,7 @@ func (m *Manager) sweepIdle() {
 		m.swept = now
 		m.expireOpened(now)
 	}
+	m.shrink()
 	switch {
 	case m.closed || len(m.live) == 0 && len(m.opened) == 0:
 		m.sweep = nil
@@ -325,6 +328,23 @@ func (m *Manager) sweepIdle() {
 	default:
 		m.sweep.Reset(rest)
 	}
+}
+
+// shrink makes the maps anew when most of what they once held is gone: a map keeps the room of its peak. m.mu is held.
+func (m *Manager) shrink() {
+	m.peak = max(m.peak, len(m.live), len(m.opened))
+	if m.peak < 1024 || len(m.live) > m.peak/4 || len(m.opened) > m.peak/4 {
+		return
+	}
+	m.live, m.opened, m.counts = anew(m.live), anew(m.opened), anew(m.counts)
+	m.peak = max(len(m.live), len(m.opened))
+}
+
+// anew copies a map into one of its size ([maps.Clone] would keep the room).
+func anew[V any](old map[string]V) map[string]V {
+	m := make(map[string]V, len(old))
+	maps.Copy(m, old)
+	return m
 }
 
 func (m *Manager) expireOpened(now time.Time) {

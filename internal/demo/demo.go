@@ -4,6 +4,8 @@ package demo
 
 import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // Server returns a new demo server. It keeps no state, so one is enough for every client.
@@ -20,17 +22,17 @@ func Server() *mcp.Server {
 	// destroys anything or reaches outside.
 	no := new(bool)
 
-	mcp.AddTool(server, &mcp.Tool{
+	sluice.AddTool(server, &mcp.Tool{
 		Name:        "add",
 		Description: "Add two whole numbers.",
 		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true, IdempotentHint: true, OpenWorldHint: no},
 	}, add)
-	mcp.AddTool(server, &mcp.Tool{
+	sluice.AddTool(server, &mcp.Tool{
 		Name:        "countdown",
 		Description: "Count down to zero and report progress at each step.",
 		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true, IdempotentHint: true, OpenWorldHint: no},
 	}, countdown)
-	mcp.AddTool(server, &mcp.Tool{
+	sluice.AddTool(server, &mcp.Tool{
 		Name:        "book_table",
 		Description: "Book a table after a person has confirmed it.",
 		Annotations: &mcp.ToolAnnotations{DestructiveHint: no, OpenWorldHint: no},

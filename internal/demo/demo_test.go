@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -139,7 +140,17 @@ func TestCountdown(t *testing.T) {
 			if text := textOf(t, res); text != "Counted down from 3." {
 				t.Errorf("text %q", text)
 			}
-			// The client handles messages in order, so all progress came before the result.
+			// The SDK's client queues notifications, but not results: the result may
+			// overtake them. So wait for as many as are due.
+			for range 500 {
+				mu.Lock()
+				n := len(got)
+				mu.Unlock()
+				if n >= len(test.want) {
+					break
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if len(got) != len(test.want) {

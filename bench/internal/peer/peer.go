@@ -54,23 +54,19 @@ const MarkPause = 20 * time.Millisecond
 // Now is the time in nanoseconds, as text, by a clock that client and server share.
 func Now() string { return strconv.FormatInt(time.Now().UnixNano(), 10) }
 
-var (
-	addr = flag.String("addr", "127.0.0.1:0", "address to listen on")
-	// Idle is when a session that nobody uses ends.
-	Idle = flag.Duration("idle", 30*time.Minute, "end of idle sessions")
-	// Mode chooses one of the program's servers.
-	Mode = flag.String("mode", "", "which of the program's servers")
-)
-
-// Serve parses the flags, asks for the handler of /mcp and serves it until the process is told to end.
-func Serve(handler func() http.Handler) {
+// Serve parses the flags, asks for the handler of /mcp and serves it until the process is told to end. mode chooses one of the
+// program's configurations, idle is when a session that nobody uses ends.
+func Serve(handler func(mode string, idle time.Duration) http.Handler) {
+	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
+	mode := flag.String("mode", "", "configuration of the server")
+	idle := flag.Duration("idle", 30*time.Minute, "end of idle sessions")
 	flag.Parse()
-	if err := serve(handler()); err != nil {
+	if err := serve(*addr, handler(*mode, *idle)); err != nil {
 		Fatal(err)
 	}
 }
 
-func serve(handler http.Handler) error {
+func serve(addr string, handler http.Handler) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	mux := http.NewServeMux()
@@ -80,7 +76,7 @@ func serve(handler http.Handler) error {
 	mux.Handle("GET /debug/pprof/allocs", pprof.Handler("allocs"))
 	mux.Handle("GET /debug/pprof/heap", pprof.Handler("heap"))
 	mux.Handle("GET /debug/pprof/goroutine", pprof.Handler("goroutine"))
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *addr)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}

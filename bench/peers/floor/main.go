@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-mcp/sluice/bench/internal/peer"
 )
 
-func main() { peer.Serve(func() http.Handler { return http.HandlerFunc(serve) }) }
+func main() { peer.Serve(func(string, time.Duration) http.Handler { return http.HandlerFunc(serve) }) }
 
 const modern = "2026-07-28"
 

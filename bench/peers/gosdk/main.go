@@ -12,15 +12,15 @@ import (
 )
 
 func main() {
-	peer.Serve(func() http.Handler {
+	peer.Serve(func(mode string, idle time.Duration) http.Handler {
 		var opts mcp.StreamableHTTPOptions
-		switch *peer.Mode {
+		switch mode {
 		case "stateless": // its fastest in both eras
 			opts = mcp.StreamableHTTPOptions{Stateless: true, JSONResponse: true}
 		case "stateless-sse":
 			opts = mcp.StreamableHTTPOptions{Stateless: true}
 		case "sessions":
-			opts = mcp.StreamableHTTPOptions{SessionTimeout: *peer.Idle}
+			opts = mcp.StreamableHTTPOptions{SessionTimeout: idle}
 		default:
 			peer.Fatal(peer.ErrMode)
 		}

@@ -14,9 +14,9 @@ import (
 )
 
 func main() {
-	peer.Serve(func() http.Handler {
+	peer.Serve(func(mode string, idle time.Duration) http.Handler {
 		var opts []server.ServerOption
-		if *peer.Mode == "checked" {
+		if mode == "checked" {
 			opts = append(opts, server.WithInputSchemaValidation(), server.WithOutputSchemaValidation())
 		}
 		s := server.NewMCPServer("bench", "1", opts...)
@@ -26,7 +26,7 @@ func main() {
 			mcp.NewStructuredToolHandler(count))
 		s.AddTool(mcp.NewTool("mark", mcp.WithInputSchema[peer.MarkIn](), mcp.WithOutputSchema[peer.MarkOut]()),
 			mcp.NewStructuredToolHandler(mark))
-		return server.NewStreamableHTTPServer(s, server.WithStateful(true), server.WithSessionIdleTTL(*peer.Idle))
+		return server.NewStreamableHTTPServer(s, server.WithStateful(true), server.WithSessionIdleTTL(idle))
 	})
 }
 

@@ -14,9 +14,9 @@ import (
 )
 
 func main() {
-	peer.Serve(func() http.Handler {
+	peer.Serve(func(mode string, idle time.Duration) http.Handler {
 		s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
-		if *peer.Mode == "sdk" {
+		if mode == "sdk" {
 			mcp.AddTool(s, &mcp.Tool{Name: "add"}, add)
 			mcp.AddTool(s, &mcp.Tool{Name: "count"}, count)
 			mcp.AddTool(s, &mcp.Tool{Name: "mark"}, mark)
@@ -25,7 +25,7 @@ func main() {
 			sluice.AddTool(s, &mcp.Tool{Name: "count"}, count)
 			sluice.AddTool(s, &mcp.Tool{Name: "mark"}, mark)
 		}
-		return sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, &sluice.Options{SessionTimeout: *peer.Idle})
+		return sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, &sluice.Options{SessionTimeout: idle})
 	})
 }
 

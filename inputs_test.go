@@ -102,6 +102,7 @@ var nameSchema = json.RawMessage(`{"type":"object","properties":{"name":{"type":
 func TestInputsAreAskedOnlyOfThoseWhoCan(t *testing.T) {
 	t.Parallel()
 	form, url := &mcp.ElicitParams{Message: "?", RequestedSchema: nameSchema}, &mcp.ElicitParams{Mode: "url", Message: "?", URL: "https://example.com", ElicitationID: "1"}
+	withTools := &mcp.CreateMessageWithToolsParams{Tools: []*mcp.Tool{{Name: "x", InputSchema: map[string]any{"type": "object"}}}}
 	for _, c := range []struct {
 		name string
 		asks mcp.InputRequest
@@ -117,6 +118,10 @@ func TestInputsAreAskedOnlyOfThoseWhoCan(t *testing.T) {
 		{"url, of a client that says only elicitation", url, `{"elicitation":{}}`, `{"elicitation":{"url":{}}}`},
 		{"sampling", &mcp.CreateMessageParams{}, `{"sampling":{}}`, ""},
 		{"sampling, of nobody", &mcp.CreateMessageParams{}, `{"elicitation":{}}`, `{"sampling":{}}`},
+		{"sampling with tools", withTools, `{"sampling":{"tools":{}}}`, ""},
+		{"sampling with tools, of a client without", withTools, `{"sampling":{}}`, `{"sampling":{"tools":{}}}`},
+		{"sampling as if with tools", &mcp.CreateMessageWithToolsParams{}, `{"sampling":{}}`, ""},
+		{"url whose mode goes without saying", &mcp.ElicitParams{Message: "?", URL: "https://example.com"}, `{"elicitation":{"form":{}}}`, `{"elicitation":{"url":{}}}`},
 		{"roots", &mcp.ListRootsParams{}, `{"roots":{}}`, ""},
 		{"roots, of nobody", &mcp.ListRootsParams{}, `{"sampling":{}}`, `{"roots":{}}`},
 	} {
@@ -227,6 +232,36 @@ func TestStateComesBackOnlyWhereItWasGiven(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// Leaving the state out is no way around the check of what was asked for.
+func TestInputsWithoutTheirState(t *testing.T) {
+	t.Parallel()
+	h := (&asker{asks: mcp.InputRequestMap{"who": &mcp.ElicitParams{Message: "?", RequestedSchema: nameSchema}}, state: "step"}).handler(t, nil)
+	for responses, want := range map[string]string{
+		`{"who":{"action":"accept","content":{"name":"Ada"}}}`:     "state step, who accept Ada",
+		`{"who":{"action":"decline","content":{"name":7}}}`:        "state step, who decline 7",
+		`{"who":{"action":"accept","content":{"name":7}}}`:         "",
+		`{"who":{"ACTION":"accept","content":{"name":7}}}`:         "",
+		`{"who":{"\u0061ction":"accept"}}`:                         "",
+		`{"\u0077ho":{"action":"accept","content":{"name":7}}}`:    "",
+		`{"who":{"action":"accept","content":{}},"who2":{}}`:       "",
+		`{"who":{"action":"accept","content":{"name":"A","x":1}}}`: "",
+		`{"who":7}`: "",
+	} {
+		for name, params := range map[string]map[string]any{
+			"absent": {"inputResponses": json.RawMessage(responses)},
+			"null":   {"inputResponses": json.RawMessage(responses), "requestState": nil},
+		} {
+			got := ask(t, h, "ask", everyCapability, params)
+			switch {
+			case want == "" && (got.Error == nil || got.Error.Code != -32602 || got.Status != 400):
+				t.Errorf("%s with state %s: %+v", responses, name, got)
+			case want != "" && (got.Error != nil || len(got.Result.Content) == 0 || got.Result.Content[0].Text != want):
+				t.Errorf("%s with state %s: %+v", responses, name, got)
+			}
+		}
 	}
 }
 

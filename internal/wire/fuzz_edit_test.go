@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"testing"
 	"unicode/utf8"
@@ -29,6 +30,22 @@ func FuzzUnquote(f *testing.F) {
 		}
 		if a, b := ID(raw).Key(), ID(quote(s)).Key(); a != b {
 			t.Fatalf("one ID, two keys: %q and %q", a, b)
+		}
+	})
+}
+
+func FuzzValue(f *testing.F) {
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if !wellFormed(raw) {
+			return
+		}
+		raw = bytes.Trim(raw, " \t\r\n")
+		var want any
+		if json.Unmarshal(raw, &want) != nil {
+			return // a number that no float64 holds
+		}
+		if got := Value(raw); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q is %#v, want %#v", raw, got, want)
 		}
 	})
 }

@@ -41,8 +41,9 @@ type Manager struct {
 
 	mu     sync.Mutex
 	live   map[string]*Session
-	opened map[string]opened // sessions that count against the limits
-	counts map[string]int    // of opened, by principal
+	opened map[string]opened        // sessions that count against the limits
+	counts map[string]int           // of opened, by principal
+	handed map[string]chan struct{} // answers on their way to other replicas, by ID
 	closed bool
 	sweep  *time.Timer
 	peak   int       // of live and opened, since they were last made anew
@@ -63,6 +64,7 @@ func NewManager(c Config) *Manager {
 		live:   make(map[string]*Session),
 		opened: make(map[string]opened),
 		counts: make(map[string]int),
+		handed: make(map[string]chan struct{}),
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	noteEnded   = "session.ended"
 	noteCancel  = "session.cancel" // a request, by ID
 	noteAnswer  = "session.answer" // of the client, to a request of the replica that is told
+	noteTook    = "session.took"   // the answer with this ID has arrived
 	noteSay     = "session.say"    // on the standalone stream that the replica that is told shows
 	noteTaken   = "session.taken"  // a stream: its client reads it elsewhere now
 )
@@ -58,7 +59,14 @@ func (m *Manager) Take(n replica.Note) bool {
 	}
 	m.mu.Lock()
 	s := m.live[body.Session]
+	if took := m.handed[body.ID]; n.Kind == noteTook && took != nil {
+		close(took)
+		delete(m.handed, body.ID)
+	}
 	m.mu.Unlock()
+	if n.Kind == noteAnswer {
+		go m.acknowledge(n.From, body)
+	}
 	if s == nil {
 		if n.Kind == noteTaken {
 			go m.disown(body.Session, body.ID)
@@ -88,6 +96,18 @@ func (m *Manager) Take(n replica.Note) bool {
 	}
 	return true
 }
+
+// acknowledge tells a replica that the answer that it handed on has arrived, whether or not anybody waits for it.
+func (m *Manager) acknowledge(to string, body noteBody) {
+	ctx, cancel := context.WithTimeout(context.Background(), handOver)
+	defer cancel()
+	if _, err := m.Replica.Send(ctx, to, noteTook, noteBody{Session: body.Session, ID: body.ID}); err != nil {
+		m.Log.Warn("answer not acknowledged", "error", err)
+	}
+}
+
+// handOver bounds the wait for another replica to have an answer.
+const handOver = 2 * time.Second
 
 // disown gives up a stream that is registered here and not written here: it was claimed, and the claim
 // was not followed through. Whoever follows it can then claim it at once.
@@ -175,14 +195,34 @@ func (s *Session) Answer(ctx context.Context, m wire.Message) error {
 	if to == "" || to == s.m.Replica.ID {
 		return nil
 	}
+	took := make(chan struct{})
+	s.m.mu.Lock()
+	s.m.handed[string(m.ID)] = took
+	s.m.mu.Unlock()
+	defer func() {
+		s.m.mu.Lock()
+		defer s.m.mu.Unlock()
+		if s.m.handed[string(m.ID)] == took {
+			delete(s.m.handed, string(m.ID))
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, handOver)
+	defer cancel()
 	body := noteBody{Session: s.ID, ID: string(m.ID), Result: m.Result, Error: m.Error}
-	taken, err := s.m.Replica.Send(ctx, to, noteAnswer, body)
-	if err == nil && !taken {
-		// The replica is dead, or its connection to the store is being mended: to say that the answer was
-		// accepted could be a lie.
-		err = fmt.Errorf("the replica that asked cannot be told: %w", store.ErrUnavailable)
+	heard, err := s.m.Replica.Send(ctx, to, noteAnswer, body)
+	if err != nil {
+		return err
 	}
-	return err
+	if heard {
+		select {
+		case <-took:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	// The replica is dead, or its connection to the store is being mended: to say that the answer was
+	// accepted could be a lie.
+	return fmt.Errorf("the replica that asked cannot be told: %w", store.ErrUnavailable)
 }
 
 // CancelAnywhere cancels the request with this ID on whichever replica it runs.

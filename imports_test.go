@@ -58,6 +58,8 @@ var rooms = []room{
 	{name: "internal/scaffold", neverItself: []string{"internal/engine", "internal/run", "internal/session", "store/..."}},
 	{name: "internal/cli/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "store/...", "serve"}},
 	{name: "internal/demo/...", neverItself: []string{"internal/...", "store/...", "serve/..."}},
+	// What a new project starts from: a user of ours that happens to live here, and may know what users may.
+	{name: "internal/scaffold/project/...", neverItself: slices.Concat(backends, []string{"internal/demo/...", "internal/engine", "internal/run", "internal/session", "internal/wire"})},
 	{name: "store", never: []string{"./...", sdk}},
 	{name: "store/memory", never: []string{"store/redis/...", "store/storetest", sdk}},
 	{name: "store/redis", never: []string{"store/memory/...", "store/storetest", sdk}},

@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/spf13/cobra"
+
+	"github.com/sluice-mcp/sluice/internal/token"
+)
+
+// connectTimeout bounds the handshake: a server that accepts and never answers is no server.
+const connectTimeout = 30 * time.Second
+
+// tokenVariable holds a token that should show neither in the process list nor in a shell's history.
+const tokenVariable = "SLUICE_TOKEN" //nolint:gosec // a name, not a token
+
+// A remote is what the flags say about reaching a server.
+type remote struct {
+	headers                                       []string
+	token, tokenCommand, tokenFile, tokenMetadata string
+}
+
+func (r *remote) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&r.headers, "header", "H", nil, "send this header, as 'Name: value', with every request (repeatable)")
+	flags.StringVar(&r.token, "token", "", "send this bearer token (default: the variable "+tokenVariable+")")
+	flags.StringVar(&r.tokenCommand, "token-command", "", "send the token that this shell command prints")
+	flags.StringVar(&r.tokenFile, "token-file", "", "send the token in this file")
+	flags.StringVar(&r.tokenMetadata, "token-metadata", "", "send Google Cloud's identity token for this `audience`, from the metadata server")
+	cmd.MarkFlagsMutuallyExclusive("token", "token-command", "token-file", "token-metadata")
+}
+
+// tokens returns where tokens come from, nil if none are asked for.
+func (r *remote) tokens() *token.Cache {
+	switch {
+	case r.tokenCommand != "":
+		return token.NewCache(token.Command(r.tokenCommand))
+	case r.tokenFile != "":
+		return token.NewCache(token.File(r.tokenFile))
+	case r.tokenMetadata != "":
+		return token.NewCache(token.Metadata(r.tokenMetadata))
+	case r.token != "":
+		return token.NewCache(token.Static(r.token))
+	case os.Getenv(tokenVariable) != "":
+		return token.NewCache(token.Static(os.Getenv(tokenVariable)))
+	}
+	return nil
+}
+
+// nameChars are what a header's name is made of (RFC 9110, 5.6.2).
+const nameChars = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+func (r *remote) header() (http.Header, error) {
+	header := http.Header{}
+	for _, h := range r.headers {
+		name, value, ok := strings.Cut(h, ":")
+		value = strings.TrimSpace(value)
+		if !ok || name == "" || strings.Trim(name, nameChars) != "" || strings.ContainsFunc(value, unicode.IsControl) {
+			return nil, usagef("--header: %q is not of the form 'Name: value'", name)
+		}
+		header.Add(name, value)
+	}
+	return header, nil
+}
+
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, usagef("%q is not an http:// or https:// URL", s)
+	}
+	return u, nil
+}
+
+// roundTripper sends what the flags ask for beside each request to the server.
+func (r *remote) roundTripper(u *url.URL, base http.RoundTripper) (http.RoundTripper, error) {
+	header, err := r.header()
+	if err != nil {
+		return nil, err
+	}
+	return &token.Transport{Base: &headers{base: base, host: u.Host, header: header}, Server: u, Tokens: r.tokens()}, nil
+}
+
+// headers adds headers, which may be secrets, to the requests for one host.
+type headers struct {
+	base   http.RoundTripper
+	host   string
+	header http.Header
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (h *headers) RoundTrip(req *http.Request) (*http.Response, error) {
+	if len(h.header) > 0 && req.URL.Host == h.host {
+		req = req.Clone(req.Context())
+		maps.Copy(req.Header, h.header)
+	}
+	return h.base.RoundTrip(req)
+}
+
+// A connection is a client session, and what can be said about it when it fails.
+type connection struct {
+	*mcp.ClientSession
+	watch *watcher
+}
+
+// connect opens a session. Revision "" takes the newest that both sides speak, another insists on it.
+func (r *remote) connect(ctx context.Context, address, revision string, opts *mcp.ClientOptions) (*connection, error) {
+	u, err := parseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	if known := mcp.SupportedProtocolVersions(); revision != "" && !slices.Contains(known, revision) {
+		return nil, usagef("--revision: %q is none of %s", revision, strings.Join(known, ", "))
+	}
+	watch := &watcher{base: http.DefaultTransport}
+	rt, err := r.roundTripper(u, watch)
+	if err != nil {
+		return nil, err
+	}
+	httpClient := &http.Client{Transport: rt}
+	var transport mcp.Transport = &mcp.StreamableClientTransport{
+		Endpoint: address, HTTPClient: httpClient,
+		DisableStandaloneSSE: true, // nobody waits for what the server says unasked
+	}
+	if revision == "2024-11-05" {
+		transport = &mcp.SSEClientTransport{Endpoint: address, HTTPClient: httpClient}
+	}
+	client := mcp.NewClient(&mcp.Implementation{Name: "sluice", Version: "v1.0.0"}, opts)
+
+	// The stream of the old transport lives as long as the context that it was opened with, so that cannot be one
+	// with a deadline.
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(connectTimeout, func() { cancel(fmt.Errorf("no answer within %v", connectTimeout)) })
+	session, err := client.Connect(ctx, transport, &mcp.ClientSessionOptions{ProtocolVersion: revision})
+	if !timer.Stop() && err == nil {
+		_ = session.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, &exitError{exitUnreachable, fmt.Errorf("cannot connect to %s: %w", address, watch.explain(ctx, err))}
+	}
+	if got := session.InitializeResult().ProtocolVersion; revision != "" && got != revision {
+		_ = session.Close()
+		return nil, &exitError{exitUnreachable, fmt.Errorf("%s does not speak revision %s: it chose %s", address, revision, got)}
+	}
+	return &connection{session, watch}, nil
+}
+
+// failed says why a request on the connection failed.
+func (c *connection) failed(ctx context.Context, err error) error {
+	if explained := c.watch.explain(ctx, err); !errors.Is(explained, err) {
+		return &exitError{exitUnreachable, explained}
+	}
+	return err
+}

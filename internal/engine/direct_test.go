@@ -157,8 +157,8 @@ func FuzzDirect(f *testing.F) {
 			if _, e := wire.ParseMeta(p.Meta); e != nil {
 				return
 			}
-			var any map[string]any
-			if json.Unmarshal(m.Params, &any) != nil {
+			var members map[string]any
+			if json.Unmarshal(m.Params, &members) != nil {
 				return // numbers out of range
 			}
 			params = string(m.Params)

@@ -120,10 +120,20 @@ func TestRepeats(t *testing.T) {
 		data string
 		drop bool
 	}{
-		{progress("1", "0.1"), true}, {progress("1", "0.5"), true}, {progress("1", "0.5"), true}, {progress("1", "0.6"), false},
-		{progress("1", "0.6"), true}, {progress("1", "0.55"), true}, {progress("1", "7"), false}, {progress(`"1"`, "0.1"), false},
-		{log, true}, {log, true}, {log, false}, {`{"jsonrpc":"2.0","method":"other"}`, false},
-		{progress("2", `"x"`), false}, {progress("2", `"x"`), false},
+		{progress("1", "0.1"), true},
+		{progress("1", "0.5"), true},
+		{progress("1", "0.5"), true},
+		{progress("1", "0.6"), false},
+		{progress("1", "0.6"), true},
+		{progress("1", "0.55"), true},
+		{progress("1", "7"), false},
+		{progress(`"1"`, "0.1"), false},
+		{log, true},
+		{log, true},
+		{log, false},
+		{`{"jsonrpc":"2.0","method":"other"}`, false},
+		{progress("2", `"x"`), false},
+		{progress("2", `"x"`), false},
 	} {
 		if got := r.drop([]byte(c.data)); got != c.drop {
 			t.Errorf("%d: %s is dropped: %v", i, c.data, got)

@@ -443,7 +443,9 @@ func TestUpdatesMeet(t *testing.T) {
 		})
 	}
 	all.Wait()
-	here.reload()
+	if err := here.reload(); err != nil {
+		t.Fatal(err)
+	}
 	if n := len(here.Subscribed()); n != 50 {
 		t.Errorf("%d of 50 changes are kept", n)
 	}

@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -100,7 +99,7 @@ func goodID(raw []byte) bool {
 	if len(raw) == 0 || len(raw) > maxID {
 		return false
 	}
-	return isText(raw) || !strings.ContainsAny(string(raw), ".eE{[tfn")
+	return isText(raw) || !bytes.ContainsAny(raw, ".eE{[tfn")
 }
 
 // kindOf says what a message is that stands in valid JSON, or 0 if it is none.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -24,9 +26,10 @@ type App struct {
 	guard  *guard // nil when everybody may call
 
 	handler  *sluice.Handler // nil over stdio
-	addr     net.Addr        // nil over stdio
+	addr     net.Addr        // nil over stdio and on Lambda
 	draining atomic.Bool
-	done     chan error // takes what ended the serving, if it was not Stop
+	linger   time.Duration // how long a drain takes at least
+	done     chan error    // takes what ended the serving, if it was not Stop
 
 	cleanups []cleanup
 	stop     sync.Once
@@ -57,11 +60,14 @@ func New(server *mcp.Server, cfg Config) (*App, error) {
 }
 
 // Start opens what the server needs and serves in the background. When it returns nil, the listener is bound and [App.Addr]
-// readable; on an error nothing is left open. ctx bounds the start only.
+// readable; on an error nothing is left open. ctx bounds the start only. In the process of a Lambda
+// function there is no listener: [StreamableHTTP] then serves the requests of the function's URL.
 func (a *App) Start(ctx context.Context) error {
 	start := a.startHTTP
 	if a.cfg.Transport == Stdio {
 		start = a.startStdio
+	} else if os.Getenv(runtimeAPI) != "" {
+		start = a.startLambda
 	}
 	if err := start(ctx); err != nil {
 		return errors.Join(err, a.Stop())
@@ -107,5 +113,5 @@ func (a *App) onStop(name string, run func(ctx context.Context) error) {
 	a.cleanups = append(a.cleanups, cleanup{name, run})
 }
 
-// Addr is the address that the app listens on; nil before Start and over stdio.
+// Addr is the address that the app listens on; nil before Start, over stdio and on Lambda.
 func (a *App) Addr() net.Addr { return a.addr }

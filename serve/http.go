@@ -33,9 +33,13 @@ const (
 
 	readyTimeout = 2 * time.Second
 	closeTimeout = 2 * time.Second // for clients to take the answers that are there
+
+	longestLinger = time.Second           // for balancers to send nobody any more
+	firstBytes    = 50 * time.Millisecond // for a request that is on its way when the listener closes
 )
 
-func (a *App) startHTTP(ctx context.Context) error {
+// open makes the endpoint. principal is as in [sluice.Options].
+func (a *App) open(ctx context.Context, principal func(*http.Request) string) error {
 	keys, err := a.cfg.stateKeys()
 	if err != nil {
 		return err
@@ -46,18 +50,26 @@ func (a *App) startHTTP(ctx context.Context) error {
 	}
 	if backend != nil {
 		a.onStop("store", func(context.Context) error { return backend.Close() })
+		a.linger = min(longestLinger, a.cfg.ShutdownGrace/4)
 	}
-
 	a.handler = sluice.NewHandler(func(*http.Request) *mcp.Server { return a.server }, &sluice.Options{
 		Logger:         a.log,
 		Store:          backend,
 		AllowedOrigins: a.cfg.AllowedOrigins,
 		AllowedHosts:   a.guard.hosts(),
+		Principal:      principal,
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,
 	})
-	srv := newHTTPServer(a.routes(), a.log)
 	a.onStop("endpoint", func(context.Context) error { return a.handler.Close() })
+	return nil
+}
+
+func (a *App) startHTTP(ctx context.Context) error {
+	if err := a.open(ctx, nil); err != nil {
+		return err
+	}
+	srv := newHTTPServer(a.routes(), a.log)
 	a.onStop("connections", func(ctx context.Context) error { return a.closeConnections(ctx, srv) })
 
 	address := net.JoinHostPort(a.cfg.Host, strconv.Itoa(int(a.cfg.Port)))
@@ -78,13 +90,16 @@ func (a *App) startHTTP(ctx context.Context) error {
 	return nil
 }
 
-// drain waits for the calls in flight. It keeps a tenth of the grace period for telling those that do not finish in time.
+// drain waits for the calls in flight. Where other replicas go on, it then keeps the door open for a moment: a balancer needs
+// that long to notice, and a request that meets a closed door is one of which nobody knows whether it was executed. It keeps a tenth of the grace period for telling those that do not finish in time.
 func (a *App) drain(ctx context.Context) error {
 	draining, cancel := context.WithTimeout(ctx, a.cfg.ShutdownGrace*9/10)
 	defer cancel()
+	lingered := time.After(a.linger)
 	if err := a.handler.Drain(draining); err != nil {
 		return errors.Join(err, a.handler.Close())
 	}
+	<-lingered
 	return nil
 }
 
@@ -132,11 +147,13 @@ func dropUnused(srv *http.Server) {
 		}
 	}
 	srv.RegisterOnShutdown(func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for conn := range unused {
-			conn.Close()
-		}
+		time.AfterFunc(firstBytes, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			for conn := range unused {
+				conn.Close()
+			}
+		})
 	})
 }
 
@@ -194,7 +211,7 @@ func (a *App) announce() {
 		"connect", "claude mcp add --transport http "+filepath.Base(os.Args[0])+" "+url)
 }
 
-// URL is the endpoint's, as a client on this machine reaches it; empty before Start and over stdio.
+// URL is the endpoint's, as a client on this machine reaches it; empty before Start, over stdio and on Lambda.
 func (a *App) URL() string {
 	tcp, ok := a.addr.(*net.TCPAddr)
 	if !ok {

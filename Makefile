@@ -82,6 +82,10 @@ conformance: ## the official conformance suite (needs npm)
 clients: ## real clients that others wrote (needs npm)
 	bash clients/run
 
+.PHONY: new-project
+new-project: ## make a project with "sluice new", and test, lint, run and break it
+	GOLANGCI_LINT=$$($(GOTOOL) -n golangci-lint) go test -count=1 -v -run TestNewProject ./cmd/sluice
+
 .PHONY: whitespace
 whitespace: ## trailing blanks, blank lines at the end of a file, conflict markers
 	@git diff --check "$$(git hash-object -t tree /dev/null)" --

@@ -56,7 +56,7 @@ Exit code 1 means that the call or the tool failed, 3 that the server could not 
 			defer conn.Close()
 			result, err := conn.call(cmd.Context(), args[1], arguments)
 			if err != nil {
-				return fmt.Errorf("calling %s: %w", args[1], conn.failed(cmd.Context(), err))
+				return fmt.Errorf("calling %s: %w", args[1], conn.watch.explain(cmd.Context(), err))
 			}
 			return printResult(cmd.OutOrStdout(), args[1], result, asJSON)
 		},

@@ -148,7 +148,7 @@ func (a *asker) ask(prompt string) (string, bool) {
 	fmt.Fprintf(a.out, "  %s: ", prompt)
 	line, err := a.answers.ReadString('\n')
 	if err != nil && line == "" {
-		fmt.Fprintln(a.out)
+		fmt.Fprintln(a.out, "\n  standard input has ended: nobody answers")
 		return "", false
 	}
 	return strings.TrimSpace(line), true

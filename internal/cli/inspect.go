@@ -32,7 +32,7 @@ prompts. In the list of tools, an argument with a question mark may be left out.
 			defer conn.Close()
 			offer, err := read(cmd.Context(), conn.ClientSession)
 			if err != nil {
-				return conn.failed(cmd.Context(), err)
+				return conn.watch.explain(cmd.Context(), err)
 			}
 			if asJSON {
 				return printJSON(cmd.OutOrStdout(), offer)
@@ -124,13 +124,13 @@ func (o *offer) print(w io.Writer) error {
 	for _, r := range o.ResourceTemplates {
 		t.row(r.URITemplate, r.Name, r.MIMEType, r.Description)
 	}
-	t.head(len(o.Prompts), "PROMPT", "ARGUMENTS", "", "DESCRIPTION")
+	t.head(len(o.Prompts), "PROMPT", "ARGUMENTS", "DESCRIPTION")
 	for _, p := range o.Prompts {
 		var names []string
 		for _, a := range p.Arguments {
 			names = append(names, optional(a.Name, !a.Required))
 		}
-		t.row(p.Name, strings.Join(names, " "), "", p.Description)
+		t.row(p.Name, strings.Join(names, " "), p.Description)
 	}
 	return t.w.Flush()
 }

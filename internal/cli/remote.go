@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -154,12 +153,4 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 		return nil, &exitError{exitUnreachable, fmt.Errorf("%s does not speak revision %s: it chose %s", address, revision, got)}
 	}
 	return &connection{session, watch}, nil
-}
-
-// failed says why a request on the connection failed.
-func (c *connection) failed(ctx context.Context, err error) error {
-	if explained := c.watch.explain(ctx, err); !errors.Is(explained, err) {
-		return &exitError{exitUnreachable, explained}
-	}
-	return err
 }

@@ -22,7 +22,7 @@ type watcher struct {
 	base http.RoundTripper
 
 	mu     sync.Mutex
-	failed error
+	failed error // an *exitError unless the server spoke MCP
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -31,50 +31,57 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method == http.MethodDelete {
 		return resp, err // the end of a session: whatever becomes of it, it is over
 	}
-	failed := err
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		failed = errors.New("no server is listening there (connection refused)")
-	}
-	if err == nil {
-		kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-		switch {
-		case resp.StatusCode >= http.StatusBadRequest:
-			failed = fmt.Errorf("HTTP %s%s", resp.Status, peek(resp, kind))
-		case resp.StatusCode == http.StatusOK && kind != "application/json" && kind != "text/event-stream":
-			failed = fmt.Errorf("this is no MCP endpoint: it answers with %q", kind)
-		}
-	}
+	failed := failureOf(resp, err)
 	w.mu.Lock()
 	w.failed = failed
 	w.mu.Unlock()
 	return resp, err
 }
 
-// peek returns what the body says about the failure, behind a colon, and leaves the body whole.
-func peek(resp *http.Response, kind string) string {
-	start, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10))
+// failureOf says in the words of a person how an exchange failed, nil if it did not.
+func failureOf(resp *http.Response, err error) error {
+	unreachable := func(format string, args ...any) error {
+		return &exitError{exitUnreachable, fmt.Errorf(format, args...)}
+	}
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return unreachable("no server is listening there (connection refused)")
+	case err != nil:
+		return unreachable("%w", err)
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode >= http.StatusBadRequest:
+		start := peek(resp)
+		var body struct{ Error struct{ Message string } }
+		if json.Unmarshal(start, &body) == nil && body.Error.Message != "" {
+			if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+				return unreachable("HTTP %s: %s", resp.Status, body.Error.Message)
+			}
+			return errors.New(body.Error.Message)
+		}
+		text := ""
+		if kind == "text/plain" {
+			text = ": " + strings.TrimSpace(string(start[:min(len(start), 200)]))
+		}
+		return unreachable("HTTP %s%s", resp.Status, text)
+	case resp.StatusCode == http.StatusOK && kind != "application/json" && kind != "text/event-stream":
+		return unreachable("this is no MCP endpoint: it answers with %q", kind)
+	}
+	return nil
+}
+
+// peek returns the beginning of the body, and leaves it whole.
+func peek(resp *http.Response) []byte {
+	start, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10)) // what cannot be read is reported by whoever reads it all
 	resp.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
-
-	text := ""
-	switch kind {
-	case "text/plain":
-		text = strings.TrimSpace(string(start[:min(len(start), 200)]))
-	case "application/json":
-		var body struct{ Error struct{ Message string } }
-		if json.Unmarshal(start, &body) == nil {
-			text = body.Error.Message
-		}
-	}
-	if text == "" {
-		return ""
-	}
-	return ": " + text
+	return start
 }
 
-// explain picks what a person can act on: that time is up, what the server says, how the last exchange failed, or else
+// explain picks what a person can act on: that time is up, how the last exchange failed, what the server says, or else
 // the SDK's error.
 func (w *watcher) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -82,9 +89,11 @@ func (w *watcher) explain(ctx context.Context, err error) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var said *jsonrpc.Error
-	if w.failed != nil && !errors.As(err, &said) {
+	if w.failed != nil {
 		return w.failed
+	}
+	if said, ok := errors.AsType[*jsonrpc.Error](err); ok && said.Message != "" {
+		return errors.New(said.Message)
 	}
 	return err
 }

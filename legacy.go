@@ -69,7 +69,7 @@ func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error
 	case errors.Is(err, session.ErrEnded) && h.draining.Load() && h.replica != nil:
 		writeBusy(w, http.StatusServiceUnavailable, id, errDraining.Error(), retryAfter)
 	case errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
-		writeError(w, http.StatusNotFound, id, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"})
+		writeError(w, http.StatusNotFound, id, errGone)
 	case errors.Is(err, session.ErrTooMany):
 		writeBusy(w, http.StatusServiceUnavailable, id, "Too many sessions", 30*retryAfter)
 	case errors.Is(err, errNoServer):
@@ -79,6 +79,8 @@ func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error
 		writeBusy(w, http.StatusServiceUnavailable, id, outOfReach, 4*retryAfter)
 	}
 }
+
+var errGone = &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"}
 
 const outOfReach = "Session state is out of reach"
 
@@ -286,7 +288,7 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 		if h.draining.Load() && h.replica != nil {
 			return nil, http.StatusServiceUnavailable, &wire.Error{Code: wire.CodeBusy, Message: errDraining.Error()}
 		}
-		return nil, http.StatusNotFound, &wire.Error{Code: wire.CodeSessionNotFound, Message: "Session not found: initialize again"}
+		return nil, http.StatusNotFound, errGone
 	}
 	return c, 0, nil
 }
@@ -300,6 +302,8 @@ func (h *Handler) runLegacy(c *legacyCall) {
 		h.log.Error("session state is out of reach", "error", err)
 		e := &wire.Error{Code: wire.CodeBusy, Message: outOfReach}
 		c.run.Answer(wire.AppendError(nil, c.run.ID, e), http.StatusServiceUnavailable)
+	case errors.Is(err, session.ErrEnded):
+		c.run.Answer(wire.AppendError(nil, c.run.ID, errGone), http.StatusNotFound)
 	case err != nil:
 		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
 	default:

@@ -197,6 +197,8 @@ type requestOutlet struct {
 
 var errNoRequests = errors.New("revision 2026-07-28 has no requests to clients; return input requests instead")
 
+var errNotThisCall = errors.New("said outside of a call: in revision 2026-07-28 there is no other way to a client (use the context that the handler was called with)")
+
 // Say implements [engine.Outlet].
 func (o *requestOutlet) Say(ctx context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
@@ -204,6 +206,11 @@ func (o *requestOutlet) Say(ctx context.Context, m engine.Outgoing) error {
 	}
 	if m.Method == "notifications/cancelled" { // of a request that could not be sent
 		return nil
+	}
+	// The session was lent to other calls before and will be to others after: what comes from a handler that outlives its call, or
+	// hides which call it speaks in, must not reach another client.
+	if run.From(ctx) != o.run {
+		return errNotThisCall
 	}
 	return o.run.Send(ctx, wire.AppendCall(nil, "", m.Method, m.Params))
 }

@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -39,23 +36,15 @@ func (s *Session) decode(c *Call) (mcp.Request, error) {
 	if c.Method != "tools/call" || p == nil || len(p.Name) == 0 || p.Name[0] != '"' || p.InputResponses != nil || p.RequestState != nil {
 		return direct[c.Method](c.Params, s.ss, c.Extra)
 	}
-	params := &mcp.CallToolParamsRaw{Meta: s.meta(p.Meta), Name: wire.Unquote(p.Name), Arguments: p.Arguments}
+	params := &mcp.CallToolParamsRaw{Name: wire.Unquote(p.Name), Arguments: p.Arguments}
+	if p.Meta != nil {
+		meta, ok := wire.Value(p.Meta)
+		if !ok {
+			return direct[c.Method](c.Params, s.ss, c.Extra)
+		}
+		params.Meta, _ = meta.(map[string]any) // ParseParams has seen that it is an object
+	}
 	return &mcp.CallToolRequest{Session: s.ss, Params: params, Extra: c.Extra}, nil
-}
-
-// meta decodes _meta. A lent session keeps it: a client sends the same with each call of the stateless era.
-func (s *Session) meta(raw []byte) mcp.Meta {
-	if raw == nil {
-		return nil
-	}
-	if l := s.lent; l != nil && l.meta != nil && bytes.Equal(l.rawMeta, raw) {
-		return maps.Clone(l.meta)
-	}
-	m, _ := wire.Value(raw).(map[string]any) // ParseParams has seen that it is an object
-	if l := s.lent; l != nil && len(raw) < 1024 {
-		l.rawMeta, l.meta = slices.Clone(raw), maps.Clone(m)
-	}
-	return m
 }
 
 type presence bool

@@ -152,10 +152,6 @@ type lentOutlet struct {
 	caps *mcp.ClientCapabilities
 	out  atomic.Pointer[Outlet]
 	old  bool // was idle at the last sweep; held by the pool
-
-	// The last _meta and what it was decoded to; of whoever has the session.
-	rawMeta []byte
-	meta    mcp.Meta
 }
 
 func (l *lentOutlet) Say(ctx context.Context, m Outgoing) error {

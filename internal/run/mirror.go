@@ -41,6 +41,14 @@ func (s *Stream) Feed(ctx context.Context, events []Event) error {
 	return nil
 }
 
+// Close says that a mirror has nothing more to show.
+func (s *Stream) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	s.wake()
+}
+
 // Next returns the index of the stream's next event.
 func (s *Stream) Next() int64 {
 	s.mu.Lock()

@@ -103,6 +103,9 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 				s.bytes -= len(e.Data)
 			}
 		}
+		if s.log != nil {
+			s.trim()
+		}
 		if s.room != nil {
 			close(s.room)
 			s.room = nil
@@ -122,6 +125,9 @@ func (r *Reader) Detach() {
 	defer s.mu.Unlock()
 	if s.reader == r {
 		s.reader = nil
+		if s.log != nil {
+			s.trim()
+		}
 		if s.room != nil {
 			close(s.room)
 			s.room = nil

@@ -158,7 +158,7 @@ func (s *Stream) Offer(data []byte) error {
 			s.stalled = at
 		}
 	}
-	if s.full() && (s.log == nil || s.next-s.shown >= MaxEvents) {
+	if s.full() && (s.log == nil || s.unlogged()) {
 		return ErrFull
 	}
 	return s.append(Event{Kind: Message, Data: data})
@@ -268,6 +268,15 @@ func (s *Stream) full() bool {
 	return false
 }
 
+// unlogged reports whether what is not in the log yet has reached the bounds: the store is away.
+func (s *Stream) unlogged() bool {
+	n, size := s.next-s.shown, 0
+	for _, e := range s.events[int64(len(s.events))-n:] {
+		size += len(e.Data)
+	}
+	return n >= MaxEvents || size >= MaxBytes
+}
+
 func (s *Stream) append(e Event) error {
 	switch {
 	case s.err != nil:
@@ -309,14 +318,21 @@ func (s *Stream) Release(retry time.Duration) {
 	}
 }
 
-// trim forgets the oldest events over the bounds. Those that are not yet in the log stay.
+// trim forgets the oldest events over the bounds. Those that are not yet in the log stay, and, up to
+// twice the bounds, those that the reader there is has not been shown.
 func (s *Stream) trim() {
-	for len(s.events) > 1 && s.events[0].Index < s.shown && (len(s.events) > MaxEvents || s.bytes > MaxBytes) {
+	for len(s.events) > 1 && s.events[0].Index < s.shown && s.over(1) {
+		if s.reader != nil && s.events[0].Index >= s.reader.pos && !s.over(2) {
+			return
+		}
 		s.bytes -= len(s.events[0].Data)
 		s.events[0].Data = nil
 		s.events = s.events[1:]
 	}
 }
+
+// over reports whether more is kept than n times the bounds.
+func (s *Stream) over(n int) bool { return len(s.events) > n*MaxEvents || s.bytes > n*MaxBytes }
 
 func (s *Stream) wake() {
 	if s.reader != nil {

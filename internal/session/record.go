@@ -73,6 +73,10 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 	s.mu.Unlock()
 	for {
 		old, err := s.m.store.Get(ctx, recordKey(s.ID))
+		if errors.Is(err, store.ErrNotFound) {
+			s.m.forget(s) // it has ended elsewhere
+			return ErrEnded
+		}
 		if err != nil {
 			return err
 		}
@@ -86,7 +90,7 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 			return err
 		}
 		err = s.m.store.Swap(ctx, recordKey(s.ID), old, next, s.m.keep())
-		if errors.Is(err, store.ErrConflict) {
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
 			continue
 		}
 		if err == nil {

@@ -302,31 +302,3 @@ func hex4(b []byte) rune {
 	n, _ := strconv.ParseUint(string(b[:4]), 16, 32) // digits were checked by skipString
 	return rune(n)
 }
-
-// Value decodes valid JSON as [encoding/json] decodes it into an any.
-func Value(raw []byte) any {
-	switch raw[0] {
-	case '{':
-		m := make(map[string]any)
-		_ = members(raw, func(k, v []byte) error {
-			m[string(k)] = Value(v)
-			return nil
-		})
-		return m
-	case '[':
-		list := []any{}
-		_ = elements(raw, func(v []byte) error {
-			list = append(list, Value(v))
-			return nil
-		})
-		return list
-	case '"':
-		return Unquote(raw)
-	case 't', 'f':
-		return raw[0] == 't'
-	case 'n':
-		return nil
-	}
-	f, _ := strconv.ParseFloat(string(raw), 64) // out of range gives an infinity, as large as it gets
-	return f
-}

@@ -1,0 +1,797 @@
+package sluice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store/memory"
+)
+
+var (
+	schedules    = flag.Int("schedules", envInt("SLUICE_SCHEDULES", 0), "how many random schedules TestOwnership plays (0: 300, or 30 with -short)")
+	scheduleSeed = flag.Uint64("schedule-seed", uint64(envInt("SLUICE_SCHEDULE_SEED", 0)), "play only the schedule with this seed")
+)
+
+func envInt(name string, def int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return def
+}
+
+// TestOwnership plays random schedules of everything that can befall replicas, in virtual time, and looks whether
+// the promises hold: every call ends in exactly one response; events come in order and once, and are the same on every
+// replica; a log has one writer at a time; what may not run twice does not.
+//
+// A schedule is given by its seed, up to what the runtime's scheduler adds.
+func TestOwnership(t *testing.T) {
+	n, first := *schedules, uint64(time.Now().UnixNano())
+	if n == 0 {
+		n = 300
+		if testing.Short() {
+			n = 30
+		}
+	}
+	if *scheduleSeed != 0 {
+		n, first = 1, *scheduleSeed
+	}
+	var sum tally
+	for i := range n {
+		seed := first + uint64(i)
+		synctest.Test(t, func(t *testing.T) { play(t, seed, everything, &sum) })
+		if t.Failed() {
+			t.Fatalf("after %d schedules; again with: go test -run %s -schedule-seed %d .", i, t.Name(), seed)
+		}
+	}
+	t.Logf("%d schedules: %v", n, &sum)
+	if n >= 100 && (sum.takeovers.Load() == 0 || sum.fenced.Load() == 0 || sum.lost.Load() == 0 || sum.unknown.Load() == 0) {
+		t.Errorf("the schedules did not try everything: %v", &sum)
+	}
+}
+
+// TestRollingRestarts plays schedules with nothing but orderly stops, with a grace period that is longer than any call: nothing may go wrong.
+func TestRollingRestarts(t *testing.T) {
+	n, first := *schedules/4, uint64(time.Now().UnixNano())
+	if n == 0 {
+		n = 100
+		if testing.Short() {
+			n = 10
+		}
+	}
+	if *scheduleSeed != 0 {
+		n, first = 1, *scheduleSeed
+	}
+	var sum tally
+	for i := range n {
+		seed := first + uint64(i)
+		synctest.Test(t, func(t *testing.T) { play(t, seed, onlyDrains, &sum) })
+		if t.Failed() {
+			t.Fatalf("after %d schedules; again with: go test -run %s -schedule-seed %d .", i, t.Name(), seed)
+		}
+	}
+	t.Logf("%d schedules: %v", n, &sum)
+	if sum.lost.Load()+sum.unknown.Load() > 0 {
+		t.Errorf("orderly stops lost calls: %v", &sum)
+	}
+}
+
+// tally is what schedules did.
+type tally struct {
+	calls, results, lost, unknown, resumes, takeovers, fenced atomic.Int64
+}
+
+func (s *tally) String() string {
+	return fmt.Sprintf("%d calls, %d results, %d lost, %d of unknown outcome; %d resumed, %d taken over, %d appends fenced off",
+		s.calls.Load(), s.results.Load(), s.lost.Load(), s.unknown.Load(), s.resumes.Load(), s.takeovers.Load(), s.fenced.Load())
+}
+
+type trouble int
+
+const (
+	everything trouble = iota
+	onlyDrains
+)
+
+// world is one schedule.
+type world struct {
+	t      *testing.T
+	seed   uint64
+	kind   trouble
+	sum    *tally
+	shared *memory.Memory
+	audit  *audit
+	start  time.Time
+
+	mu      sync.Mutex
+	sites   []*site
+	born    int
+	ran     map[string]int    // executions by key
+	seen    map[string]string // data by event ID
+	ids     int
+	pending map[string]bool // calls
+	script  []string
+}
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.script = append(w.script, fmt.Sprintf("%8.3f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) errorf(format string, args ...any) {
+	w.note("WRONG: "+format, args...)
+	w.t.Errorf(format, args...)
+}
+
+func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
+	w := &world{
+		t: t, seed: seed, kind: kind, sum: sum, shared: memory.New(), audit: newAudit(), start: time.Now(),
+		ran: make(map[string]int), seen: make(map[string]string), pending: make(map[string]bool),
+	}
+	rng := rand.New(rand.NewPCG(seed, 0))
+	w.sites = make([]*site, 2+rng.IntN(3))
+	for i := range w.sites {
+		w.sites[i] = w.launch(i)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	length := time.Duration(2+rng.IntN(15)) * time.Second
+	quiet := make(chan struct{}) // closed when trouble ends
+	var players, troubles sync.WaitGroup
+	for i := range 2 + rng.IntN(3) {
+		players.Go(func() { w.session(ctx, rand.New(rand.NewPCG(seed, uint64(1+i))), i) })
+	}
+	troubles.Go(func() { w.makeTrouble(rng, quiet) })
+	time.Sleep(length)
+	close(quiet)
+	troubles.Wait()
+	w.note("all is well again")
+	finished := make(chan struct{})
+	go func() {
+		players.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-time.After(3 * time.Minute):
+		w.mu.Lock()
+		still := slices.Sorted(maps.Keys(w.pending))
+		w.mu.Unlock()
+		w.errorf("calls have not ended 3 minutes after the last trouble: %v", still)
+	}
+	cancel()
+	for _, s := range w.sites {
+		s.kill()
+	}
+	players.Wait()
+	_ = w.shared.Close()
+	time.Sleep(10 * time.Second) // what was asked to end does; time stops with the test
+	w.judge()
+}
+
+// judge looks at what was noted. Some goroutines may still be on their way out.
+func (w *world) judge() {
+	w.audit.mu.Lock()
+	wrong := slices.Clone(w.audit.wrong)
+	w.sum.fenced.Add(int64(w.audit.stale))
+	w.sum.takeovers.Add(int64(len(w.audit.claimed)))
+	w.audit.mu.Unlock()
+	w.mu.Lock()
+	for key, n := range w.ran {
+		if n > 1 {
+			wrong = append(wrong, fmt.Sprintf("%s was executed %d times", key, n))
+		}
+	}
+	w.mu.Unlock()
+	for _, what := range wrong {
+		w.errorf("%s", what)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t.Failed() {
+		w.t.Logf("seed %d:\n%s", w.seed, strings.Join(w.script, "\n"))
+	}
+}
+
+// launch starts a process for a place behind the balancer.
+func (w *world) launch(i int) *site {
+	w.mu.Lock()
+	w.born++
+	name := fmt.Sprintf("%d#%d", i, w.born)
+	rng := rand.New(rand.NewPCG(w.seed, 1000+uint64(w.born)))
+	w.mu.Unlock()
+	way := newTap(name, w.shared)
+	way.audit = w.audit
+	var mu sync.Mutex
+	way.before = func(op string) fate {
+		mu.Lock()
+		d := time.Duration(rng.IntN(3000)) * time.Microsecond
+		n := rng.IntN(1000)
+		mu.Unlock()
+		switch {
+		case w.kind == onlyDrains:
+			n = 999
+		case n < 5:
+			d = time.Duration(n) * 300 * time.Millisecond
+		}
+		if n < 15 {
+			w.note("%s: %s takes %v, fate %d", name, op, d, n/5)
+		}
+		time.Sleep(d)
+		switch {
+		case n < 15 && n >= 10:
+			return failed
+		case n < 10 && n >= 5:
+			return unsure
+		}
+		return done
+	}
+	return newSite(name, way, w.server(), Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))})
+}
+
+// scribe writes a replica's log into the script.
+type scribe struct {
+	w    *world
+	name string
+}
+
+func (s scribe) Write(line []byte) (int, error) {
+	_, text, _ := strings.Cut(strings.TrimSpace(string(line)), "level=")
+	s.w.note("%s: %s", s.name, text)
+	return len(line), nil
+}
+
+// makeTrouble does one thing after the other, some of them at the same time, until quiet.
+func (w *world) makeTrouble(rng *rand.Rand, quiet <-chan struct{}) {
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	var mu sync.Mutex
+	taken := make([]bool, len(w.sites))
+	for {
+		select {
+		case <-quiet:
+			return
+		case <-time.After(between(rng, 20*time.Millisecond, 2*time.Second)):
+		}
+		i := rng.IntN(len(w.sites))
+		mu.Lock()
+		free := !taken[i]
+		if free {
+			taken[i] = true
+		}
+		mu.Unlock()
+		if !free {
+			continue
+		}
+		what, long := rng.IntN(7), between(rng, 20*time.Millisecond, 8*time.Second)
+		if w.kind == onlyDrains {
+			what = 2
+		}
+		pause := between(rng, 0, 3*time.Second)
+		moment := between(rng, 0, 20*time.Millisecond)
+		busy.Go(func() {
+			w.befall(i, what, long, pause, moment)
+			mu.Lock()
+			taken[i] = false
+			mu.Unlock()
+		})
+	}
+}
+
+func between(rng *rand.Rand, from, to time.Duration) time.Duration {
+	// Short ones are as likely as long ones: most races are between things that come soon after each other.
+	f := rng.Float64()
+	return from + time.Duration(f*f*float64(to-from))
+}
+
+func (w *world) site(i int) *site {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sites[i]
+}
+
+func (w *world) befall(i, what int, long, pause, moment time.Duration) {
+	s := w.site(i)
+	restart := func() {
+		time.Sleep(pause)
+		n := w.launch(i)
+		w.note("%s starts", n.name)
+		w.mu.Lock()
+		w.sites[i] = n
+		w.mu.Unlock()
+	}
+	switch what {
+	case 0:
+		w.note("%s is killed", s.name)
+		s.kill()
+		restart()
+	case 1:
+		w.note("%s is stopped for %v", s.name, long)
+		s.freeze()
+		time.Sleep(long)
+		s.unfreeze()
+		w.note("%s goes on", s.name)
+	case 2:
+		grace := long
+		if w.kind == onlyDrains {
+			grace = time.Minute
+		}
+		w.note("%s drains for %v", s.name, grace)
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		err := s.handler.Drain(ctx)
+		cancel()
+		w.note("%s has drained: %v", s.name, err)
+		if err != nil {
+			_ = s.handler.Close()
+			time.Sleep(moment)
+		}
+		s.mu.Lock()
+		s.down = true // the listener is closed
+		s.mu.Unlock()
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			s.mu.Lock()
+			n := len(s.conns)
+			s.mu.Unlock()
+			if n == 0 {
+				break
+			}
+		}
+		s.cut()
+		_ = s.handler.Close()
+		s.kill()
+		restart()
+	case 3:
+		w.note("%s loses the store for %v", s.name, long)
+		s.tap.set(tapAway)
+		time.Sleep(long)
+		s.tap.set(tapOpen)
+		w.note("%s has the store again", s.name)
+	case 4:
+		w.note("the store is away for %v", long)
+		w.each(func(s *site) { s.tap.goAway() })
+		time.Sleep(long)
+		w.each(func(s *site) {
+			time.Sleep(moment) // they come back one after the other
+			s.tap.comeBack()
+		})
+		w.note("the store is back")
+	case 5:
+		w.note("%s loses its clients", s.name)
+		s.cut()
+	case 6:
+		w.note("%s loses notes for %v", s.name, pause/4)
+		s.tap.loseNotes(pause / 4)
+	}
+}
+
+func (w *world) each(f func(*site)) {
+	w.mu.Lock()
+	all := append([]*site(nil), w.sites...)
+	w.mu.Unlock()
+	for _, s := range all {
+		f(s)
+	}
+}
+
+// server has a tool of each kind. They say 1, 2, 3, … and come to a result.
+func (w *world) server() *mcp.Server {
+	server := mcp.NewServer(&mcp.Implementation{Name: "model", Version: "1"}, nil)
+	type input struct {
+		Key string
+		N   int
+		MS  int
+	}
+	add := func(name string, repeatable bool, f func(ctx context.Context, req *mcp.CallToolRequest, in input) (string, error)) {
+		server.AddTool(&mcp.Tool{
+			Name: name, InputSchema: json.RawMessage(`{"type":"object"}`),
+			Annotations: &mcp.ToolAnnotations{IdempotentHint: repeatable},
+		}, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			var in input
+			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
+				return nil, err
+			}
+			out, err := f(ctx, req, in)
+			if err != nil {
+				return nil, err
+			}
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: out}}}, nil
+		})
+	}
+	count := func(ctx context.Context, req *mcp.CallToolRequest, in input) (string, error) {
+		for i := 1; i <= in.N; i++ {
+			select {
+			case <-time.After(time.Duration(in.MS) * time.Millisecond):
+			case <-ctx.Done():
+				return "", context.Cause(ctx)
+			}
+			_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i)})
+		}
+		return "counted " + strconv.Itoa(in.N), nil
+	}
+	add("count", true, count)
+	add("charge", false, func(ctx context.Context, req *mcp.CallToolRequest, in input) (string, error) {
+		w.mu.Lock()
+		w.ran[in.Key]++
+		w.mu.Unlock()
+		return count(ctx, req, in)
+	})
+	add("ask", true, func(ctx context.Context, req *mcp.CallToolRequest, in input) (string, error) {
+		res, err := req.Session.Elicit(ctx, &mcp.ElicitParams{Message: in.Key, RequestedSchema: json.RawMessage(`{"type":"object","properties":{"x":{"type":"string"}}}`)})
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("asked %v", res.Content["x"]), nil
+	})
+	return server
+}
+
+// session is a client with a few calls, some of them at the same time.
+func (w *world) session(ctx context.Context, rng *rand.Rand, n int) {
+	versions := []string{wire.Rev0326, wire.Rev0618, wire.Rev1125}
+	c := &client{version: versions[rng.IntN(3)], caps: `{"elicitation":{}}`}
+	if !w.open(ctx, c, rng) {
+		return
+	}
+	var calls sync.WaitGroup
+	for range 3 + rng.IntN(5) {
+		own := rand.New(rand.NewPCG(rng.Uint64(), 0))
+		calls.Go(func() { w.call(ctx, c, own, n) })
+		time.Sleep(between(rng, 0, 3*time.Second))
+	}
+	calls.Wait()
+}
+
+func (w *world) open(ctx context.Context, c *client, rng *rand.Rand) bool {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":%q,"capabilities":%s,"clientInfo":{"name":"t","version":"1"}}}`, c.version, c.caps)
+	for {
+		resp := w.send(ctx, c, rng, body)
+		if resp == nil {
+			return false
+		}
+		if resp.StatusCode == http.StatusOK {
+			if _, err := io.ReadAll(resp.Body); err == nil {
+				c.session = resp.Header.Get("Mcp-Session-Id")
+				break
+			}
+		}
+		resp.close()
+	}
+	resp := w.send(ctx, c, rng, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	if resp == nil {
+		return false
+	}
+	resp.close()
+	return true
+}
+
+// send posts a message to one replica after the other until somebody answers, whatever the outcome; it must be one that may be sent again. Nil: ctx is over.
+func (w *world) send(ctx context.Context, c *client, rng *rand.Rand, body string) *response {
+	for ctx.Err() == nil {
+		at := w.site(rng.IntN(len(w.sites)))
+		resp, err := c.do(ctx, at, http.MethodPost, body, "")
+		if err == nil && resp.StatusCode/100 == 2 {
+			w.note("%s took %.60s", at.name, body)
+			return newResponse(resp)
+		}
+		if err == nil {
+			if resp.StatusCode != http.StatusServiceUnavailable {
+				text, _ := io.ReadAll(resp.Body)
+				w.errorf("%.60s: status %d: %s", body, resp.StatusCode, text)
+				return nil
+			}
+			w.checkBusy(resp)
+			_ = resp.Body.Close()
+		}
+		time.Sleep(between(rng, 0, 200*time.Millisecond))
+	}
+	return nil
+}
+
+func (w *world) checkBusy(resp *http.Response) {
+	if resp.Header.Get("Retry-After") == "" {
+		text, _ := io.ReadAll(resp.Body)
+		w.errorf("503 without Retry-After: %s", text)
+	}
+}
+
+// call makes one call, whatever it takes, and judges what comes of it.
+func (w *world) call(ctx context.Context, c *client, rng *rand.Rand, n int) {
+	w.sum.calls.Add(1)
+	names := []string{"count", "charge", "ask"}
+	name := names[rng.IntN(3)]
+	steps, ms := rng.IntN(12), rng.IntN(500)
+	want := "counted " + strconv.Itoa(steps)
+	if name == "ask" {
+		want = "asked yes"
+	}
+	for try := 0; ctx.Err() == nil; try++ {
+		w.mu.Lock()
+		w.ids++
+		id := fmt.Sprintf("%s-%d-%d", name, n, w.ids)
+		w.pending[id] = true
+		w.mu.Unlock()
+		k := &chase{world: w, client: c, rng: rng, id: id, steps: steps}
+		m, err := k.run(ctx, tool(id, name, fmt.Sprintf(`{"key":%q,"n":%d,"ms":%d}`, id, steps, ms)))
+		w.mu.Lock()
+		delete(w.pending, id)
+		w.mu.Unlock()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errUnknown):
+			if name == "charge" {
+				w.sum.unknown.Add(1)
+				return
+			}
+			w.note("%s: unknown, again", id)
+			continue
+		case err != nil:
+			w.errorf("%s: %v", id, err)
+		case m.text() == want:
+			w.sum.results.Add(1)
+			if name != "ask" && k.stream && k.progress != steps {
+				w.errorf("%s: %d of %d steps were told", id, k.progress, steps)
+			}
+		case name == "charge" && strings.Contains(m.text(), strconv.Itoa(wire.CodeReplicaLost)):
+			w.sum.lost.Add(1)
+		case w.kind == everything && strings.Contains(m.text(), "The server was shut down before"):
+			// The grace period of a replica ended while the call's stream was not kept: in an outage, or not yet.
+			if name != "charge" {
+				continue
+			}
+			w.sum.lost.Add(1)
+		default:
+			w.errorf("%s: want %q, got %s", id, want, m.text())
+		}
+		w.note("%s: %s", id, m.text())
+		return
+	}
+}
+
+var errUnknown = errors.New("connection lost before an event ID was seen")
+
+// chase follows one call over as many connections and replicas as it takes.
+type chase struct {
+	*world
+	*client
+	rng      *rand.Rand
+	id       string
+	steps    int
+	last     string
+	index    int64
+	progress int
+	stream   bool
+
+	resumable atomic.Bool
+}
+
+func (k *chase) run(ctx context.Context, body string) (rpc, error) {
+	var resp *http.Response
+	for {
+		s := k.site(k.rng.IntN(len(k.sites)))
+		var err error
+		if resp, err = k.do(ctx, s, http.MethodPost, body, ""); err == nil {
+			k.note("%s: at %s, %d %s", k.id, s.name, resp.StatusCode, resp.Header.Get("Content-Type"))
+			if resp.StatusCode == http.StatusServiceUnavailable { // not begun
+				k.checkBusy(resp)
+				_ = resp.Body.Close()
+				time.Sleep(between(k.rng, 0, time.Second))
+				continue
+			}
+			break
+		}
+		if ctx.Err() != nil || !errors.Is(err, syscall.ECONNREFUSED) {
+			return rpc{}, errUnknown
+		}
+		time.Sleep(between(k.rng, 0, 100*time.Millisecond))
+	}
+	for {
+		m, ok, err := k.read(ctx, resp)
+		if ok || err != nil {
+			return m, err
+		}
+		if resp, err = k.resume(ctx); err != nil { //nolint:bodyclose // read closes it
+			return rpc{}, err
+		}
+	}
+}
+
+// resume goes on with the stream at any replica; now and then at two of them.
+func (k *chase) resume(ctx context.Context) (*http.Response, error) {
+	for {
+		time.Sleep(between(k.rng, 0, 400*time.Millisecond))
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if k.rng.IntN(6) == 0 {
+			shadow, last := k.site(k.rng.IntN(len(k.sites))), k.last
+			d := between(k.rng, 0, 2*time.Second)
+			go k.peek(ctx, shadow, last, d)
+		}
+		s := k.site(k.rng.IntN(len(k.sites)))
+		resp, err := k.do(ctx, s, http.MethodGet, "", k.last)
+		if err != nil {
+			continue
+		}
+		k.note("%s: resumed at %s after %s, %d", k.id, s.name, k.last, resp.StatusCode)
+		switch resp.StatusCode {
+		case http.StatusOK:
+			k.sum.resumes.Add(1)
+			return resp, nil
+		case http.StatusServiceUnavailable:
+			k.checkBusy(resp)
+			_ = resp.Body.Close()
+		default:
+			text, _ := io.ReadAll(resp.Body)
+			return nil, fmt.Errorf("resuming at %s: %d %s", s.name, resp.StatusCode, text)
+		}
+	}
+}
+
+// peek is a second connection for the same stream.
+func (k *chase) peek(ctx context.Context, s *site, last string, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	resp, err := k.do(ctx, s, http.MethodGet, "", last)
+	if err != nil {
+		return
+	}
+	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
+	a := newResponse(resp)
+	for resp.StatusCode == http.StatusOK {
+		e, err := a.next()
+		if err != nil {
+			return
+		}
+		k.same(e)
+	}
+	a.close()
+}
+
+// same checks that an event is the same whoever shows it.
+func (w *world) same(e event) {
+	if e.id == "" {
+		return
+	}
+	w.mu.Lock()
+	data, known := w.seen[e.id]
+	w.seen[e.id] = e.data
+	w.mu.Unlock()
+	if known && data != e.data {
+		w.errorf("event %s was %s and is %s", e.id, data, e.data)
+	}
+}
+
+// read reads one connection. ok: it has brought the response.
+func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, err error) {
+	leave := func() { _ = resp.Body.Close() }
+	defer leave()
+	const idle = 3 * time.Second // three keep-alives
+	timer := time.AfterFunc(idle, leave)
+	defer timer.Stop()
+	shown := *resp
+	shown.Body = readFunc{resp.Body, func() { timer.Reset(idle) }}
+	a := newResponse(&shown)
+	if !a.stream() {
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return m, false, errUnknown
+		}
+		if err := json.Unmarshal(text, &m); err != nil || resp.StatusCode != http.StatusOK {
+			return m, false, fmt.Errorf("status %d: %s", resp.StatusCode, text)
+		}
+		return m, true, nil
+	}
+	k.stream = true
+	if k.rng.IntN(2) == 0 { // the client's own connection is not the best either
+		defer time.AfterFunc(between(k.rng, 0, 4*time.Second), func() {
+			if k.kind == everything || k.resumable.Load() {
+				leave()
+			}
+		}).Stop()
+	}
+	answered := false
+	for {
+		e, err := a.next()
+		if err != nil {
+			switch {
+			case answered:
+				return m, true, nil
+			case k.last == "":
+				return m, false, errUnknown
+			}
+			return m, false, nil
+		}
+		if answered && e.data != "" {
+			return m, false, fmt.Errorf("%s came after the response", e.data)
+		}
+		if err := k.inOrder(e); err != nil {
+			return m, false, err
+		}
+		if e.data == "" {
+			continue
+		}
+		switch got := e.message(); got.Method {
+		case "notifications/progress":
+			var p struct{ Progress int }
+			_ = json.Unmarshal(got.Params, &p)
+			if p.Progress != k.progress+1 {
+				return m, false, fmt.Errorf("progress %d after %d", p.Progress, k.progress)
+			}
+			k.progress = p.Progress
+		case "elicitation/create":
+			rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
+			go func() {
+				if resp := k.send(ctx, k.client, rng, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{"x":"yes"}}}`, got.ID)); resp != nil {
+					k.note("%s: answered %s, %d", k.id, got.ID, resp.StatusCode)
+					resp.close()
+				}
+			}()
+		case "":
+			if string(got.ID) != strconv.Quote(k.id) {
+				return m, false, fmt.Errorf("a response to %s", got.ID)
+			}
+			m, answered = got, true
+		default:
+			return m, false, fmt.Errorf("unexpected %s", got.Method)
+		}
+	}
+}
+
+func (k *chase) inOrder(e event) error {
+	if e.id == "" {
+		if e.data == "" { // retry
+			return nil
+		}
+		return nil // a stream without IDs
+	}
+	k.same(e)
+	stream, index, ok := wire.ParseEventID(e.id)
+	if !ok {
+		return fmt.Errorf("event ID %q", e.id)
+	}
+	if k.last != "" {
+		if before, _, _ := wire.ParseEventID(k.last); before != stream {
+			return fmt.Errorf("event %s after %s", e.id, k.last)
+		}
+		if index <= k.index {
+			return fmt.Errorf("event %s again, after %s", e.id, k.last)
+		}
+	}
+	k.last, k.index = e.id, index
+	k.resumable.Store(true)
+	return nil
+}
+
+// readFunc calls f whenever something was read.
+type readFunc struct {
+	io.ReadCloser
+	f func()
+}
+
+func (r readFunc) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.f()
+	return n, err
+}

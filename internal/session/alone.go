@@ -146,7 +146,7 @@ func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pendin
 // persist makes a stream of this replica durable. s.mu is held.
 func (s *Session) persist(st *run.Stream) {
 	s.watch(st)
-	st.Persist(s.m.store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
+	st.Persist(s.m.Store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
 	s.keepStream(st)
 }
 
@@ -166,7 +166,7 @@ func (s *Session) watch(st *run.Stream) {
 	st.WhenSettled(func() { // nobody needs to claim it any more
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_ = s.m.store.Delete(ctx, registrationKey(s.ID, st.ID)) // it expires otherwise
+		_ = s.m.Store.Delete(ctx, registrationKey(s.ID, st.ID)) // it expires otherwise
 	})
 }
 

@@ -47,7 +47,7 @@ func (s *Session) register(ctx context.Context, stream string, calls []Pending) 
 	if err != nil {
 		return err
 	}
-	return s.m.store.Create(ctx, registrationKey(s.ID, stream), raw, run.KeepOpen)
+	return s.m.Store.Create(ctx, registrationKey(s.ID, stream), raw, run.KeepOpen)
 }
 
 // Rerun executes a call of a dead replica again; its response goes to st.
@@ -61,7 +61,7 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 	var sub store.Subscription
 	if s.m.Replica != nil {
 		var err error // before the first read, so that nothing falls between
-		if sub, err = s.m.store.Subscribe(ctx, f.name); err != nil {
+		if sub, err = s.m.Store.Subscribe(ctx, f.name); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +130,7 @@ func (f *follower) atEnd(ctx context.Context, after int64) error {
 	if after < 0 {
 		return nil
 	}
-	entries, _, err := f.s.m.store.Read(ctx, f.name, after, 1)
+	entries, _, err := f.s.m.Store.Read(ctx, f.name, after, 1)
 	if errors.Is(err, store.ErrTrimmed) {
 		return nil // what comes after it says more
 	}
@@ -146,7 +146,7 @@ func (f *follower) atEnd(ctx context.Context, after int64) error {
 func (f *follower) read(ctx context.Context) error {
 	for {
 		from := f.mirror.Next()
-		entries, next, err := f.s.m.store.Read(ctx, f.name, from, run.MaxEvents)
+		entries, next, err := f.s.m.Store.Read(ctx, f.name, from, run.MaxEvents)
 		if err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	}
 	defer f.s.claiming(f.mirror.ID, false)
 	key := registrationKey(f.s.ID, f.mirror.ID)
-	old, err := f.s.m.store.Get(ctx, key)
+	old, err := f.s.m.Store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		// A standalone stream, or a call that has ended. The former moves to where its client is.
 		if err := f.read(ctx); err != nil || f.mirror.Ended() || !f.mayClaim() {
@@ -245,7 +245,7 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	switch err := f.s.m.store.Swap(ctx, key, old, claimed, run.KeepOpen); {
+	switch err := f.s.m.Store.Swap(ctx, key, old, claimed, run.KeepOpen); {
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
 		return false, nil // another was faster
 	case err != nil:
@@ -301,7 +301,7 @@ func (f *follower) takeOver(ctx context.Context, reg registration) (mine bool, e
 			owed = append(owed, call)
 		}
 	}
-	f.mirror.Own(f.s.m.store, f.name, len(owed), events)
+	f.mirror.Own(f.s.m.Store, f.name, len(owed), events)
 	f.s.adopt(f.mirror)
 	f.s.m.Log.Info("took over from a lost replica", "session", short(f.s.ID), "calls", len(owed), "claims", reg.Claims)
 	for _, call := range owed {
@@ -346,7 +346,7 @@ func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 			}
 		}
 		bounds := store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen}
-		err = f.s.m.store.Append(ctx, f.name, next, [][]byte{run.ClaimEntry(number)}, bounds)
+		err = f.s.m.Store.Append(ctx, f.name, next, [][]byte{run.ClaimEntry(number)}, bounds)
 		if errors.Is(err, store.ErrFenced) {
 			continue // somebody wrote a last time
 		}
@@ -363,7 +363,7 @@ func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 // history returns what the log still has before the given index.
 func (f *follower) history(ctx context.Context, before int64) ([]run.Event, error) {
 	read := func(from int64, limit int) ([]run.Event, error) {
-		entries, _, err := f.s.m.store.Read(ctx, f.name, from, limit)
+		entries, _, err := f.s.m.Store.Read(ctx, f.name, from, limit)
 		return decode(entries), err
 	}
 	first := max(0, before-run.MaxEvents)
@@ -406,7 +406,7 @@ func (f *follower) takeAlone(ctx context.Context) (bool, error) {
 	if err != nil || events == nil {
 		return false, err
 	}
-	f.mirror.Own(f.s.m.store, f.name, 0, events)
+	f.mirror.Own(f.s.m.Store, f.name, 0, events)
 	f.s.adoptAlone(f.mirror)
 	if at != f.s.m.Replica.ID {
 		_, _ = f.s.m.Replica.Send(ctx, at, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})

@@ -37,7 +37,6 @@ type Config struct {
 // Manager keeps the sessions that are alive on this replica. It is safe for concurrent use.
 type Manager struct {
 	Config
-	store store.Store
 
 	mu     sync.Mutex
 	live   map[string]*Session
@@ -60,7 +59,6 @@ type opened struct {
 func NewManager(c Config) *Manager {
 	return &Manager{
 		Config: c,
-		store:  c.Store,
 		live:   make(map[string]*Session),
 		opened: make(map[string]opened),
 		counts: make(map[string]int),
@@ -133,7 +131,7 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	if err != nil {
 		return err
 	}
-	if err := s.m.store.Create(ctx, recordKey(s.ID), raw, s.m.keep()); err != nil {
+	if err := s.m.Store.Create(ctx, recordKey(s.ID), raw, s.m.keep()); err != nil {
 		return fmt.Errorf("storing the session: %w", err)
 	}
 	s.m.mu.Lock()
@@ -158,7 +156,7 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	if s := m.hold(id, principal); s != nil {
 		return s, nil
 	}
-	raw, err := m.store.Get(ctx, recordKey(id))
+	raw, err := m.Store.Get(ctx, recordKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, ErrNotFound
 	}
@@ -231,11 +229,11 @@ func (s *Session) touch(now time.Time) {
 		defer cancel()
 		m.extend(s.ID, now)
 		for _, st := range s.open() {
-			_ = m.store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
+			_ = m.Store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
 			_ = st.Verify(ctx)                                                 // renews the log of a quiet stream
 		}
-		_ = m.store.Touch(ctx, aloneKey(s.ID), run.KeepOpen) // if there is one
-		switch err := m.store.Touch(ctx, recordKey(s.ID), m.keep()); {
+		_ = m.Store.Touch(ctx, aloneKey(s.ID), run.KeepOpen) // if there is one
+		switch err := m.Store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
 			m.forget(s) // it expired, or ended elsewhere
 		case err != nil:
@@ -250,7 +248,7 @@ func short(id string) string { return id[:min(len(id), 6)] }
 // End ends a session everywhere: its calls are cancelled, its streams end, its record goes.
 // Errors: store.ErrUnavailable; the session is then still there.
 func (m *Manager) End(ctx context.Context, s *Session) error {
-	if err := m.store.Delete(ctx, recordKey(s.ID)); err != nil {
+	if err := m.Store.Delete(ctx, recordKey(s.ID)); err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}
 	m.forget(s)

@@ -115,7 +115,7 @@ func (m *Manager) disown(session, stream string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	key := registrationKey(session, stream)
-	old, err := m.store.Get(ctx, key)
+	old, err := m.Store.Get(ctx, key)
 	if err != nil {
 		return // it is asked for again
 	}
@@ -125,7 +125,7 @@ func (m *Manager) disown(session, stream string) {
 	}
 	reg.Replica = ""
 	if next, err := json.Marshal(reg); err == nil {
-		_ = m.store.Swap(ctx, key, old, next, run.KeepOpen)
+		_ = m.Store.Swap(ctx, key, old, next, run.KeepOpen)
 	}
 }
 
@@ -147,7 +147,7 @@ func (m *Manager) Doubt() {
 func (s *Session) reload() error {
 	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 	defer cancel()
-	raw, err := s.m.store.Get(ctx, recordKey(s.ID))
+	raw, err := s.m.Store.Get(ctx, recordKey(s.ID))
 	if errors.Is(err, store.ErrNotFound) {
 		s.m.forget(s)
 		return err
@@ -241,7 +241,7 @@ func (s *Session) claimAlone(ctx context.Context) error {
 	if s.m.Replica == nil {
 		return nil
 	}
-	return s.m.store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
+	return s.m.Store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
 }
 
 // unclaimAlone takes back what claimAlone said, if no other replica has said it since.
@@ -249,13 +249,13 @@ func (s *Session) unclaimAlone() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if s.aloneAt(ctx) == s.m.Replica.ID {
-		_ = s.m.store.Delete(ctx, aloneKey(s.ID)) // it expires otherwise
+		_ = s.m.Store.Delete(ctx, aloneKey(s.ID)) // it expires otherwise
 	}
 }
 
 // aloneAt returns the replica that shows the standalone stream; this one if none is known.
 func (s *Session) aloneAt(ctx context.Context) string {
-	raw, err := s.m.store.Get(ctx, aloneKey(s.ID))
+	raw, err := s.m.Store.Get(ctx, aloneKey(s.ID))
 	if err != nil {
 		return s.m.Replica.ID
 	}

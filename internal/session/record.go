@@ -72,7 +72,7 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 	}
 	s.mu.Unlock()
 	for {
-		old, err := s.m.store.Get(ctx, recordKey(s.ID))
+		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {
 			s.m.forget(s) // it has ended elsewhere
 			return ErrEnded
@@ -89,7 +89,7 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 		if err != nil {
 			return err
 		}
-		err = s.m.store.Swap(ctx, recordKey(s.ID), old, next, s.m.keep())
+		err = s.m.Store.Swap(ctx, recordKey(s.ID), old, next, s.m.keep())
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
 			continue
 		}

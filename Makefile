@@ -113,6 +113,11 @@ bench-quick: ## the same in two minutes
 image: ## build the container image
 	docker build -t $(IMAGE) .
 
+# sam build calls this one, by the name that the function has in deploy/lambda/template.yaml.
+.PHONY: build-McpServer
+build-McpServer:
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -ldflags "-s -w" -o "$(ARTIFACTS_DIR)/bootstrap" ./cmd/mcp-server-demo
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf bin dist .tools

@@ -1,0 +1,138 @@
+// Command server is what the chaos tests run: one tool that may run twice, one that must not and leaves
+// a mark in Redis each time it does, and one that asks its client.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/redis/rueidis"
+
+	"github.com/sluice-mcp/sluice/serve"
+)
+
+func main() {
+	book, err := openLedger(os.Getenv("CHAOS_LEDGER_URL"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1) //nolint:forbidigo // this is a main
+	}
+	server := mcp.NewServer(&mcp.Implementation{Name: "chaos", Version: "v1.0.0"}, nil)
+	mcp.AddTool(server, &mcp.Tool{
+		Name:        "add",
+		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true},
+	}, add)
+	mcp.AddTool(server, &mcp.Tool{
+		Name:        "countdown",
+		Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
+	}, countdown)
+	mcp.AddTool(server, &mcp.Tool{
+		Name:        "confirm",
+		Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
+	}, confirm)
+	mcp.AddTool(server, &mcp.Tool{Name: "charge"}, book.charge)
+	serve.Main(server)
+}
+
+type addInput struct {
+	A int `json:"a"`
+	B int `json:"b"`
+}
+
+func add(_ context.Context, _ *mcp.CallToolRequest, in addInput) (*mcp.CallToolResult, any, error) {
+	return text(fmt.Sprint(in.A + in.B)), nil, nil
+}
+
+type steps struct {
+	From    int `json:"from"`
+	DelayMS int `json:"delay_ms"`
+}
+
+func (in steps) walk(ctx context.Context, req *mcp.CallToolRequest) error {
+	for step := 1; step <= in.From; step++ {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Duration(in.DelayMS) * time.Millisecond):
+		}
+		if token := req.Params.GetProgressToken(); token != nil {
+			_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: token, Progress: float64(step), Total: float64(in.From)})
+		}
+	}
+	return nil
+}
+
+func countdown(ctx context.Context, req *mcp.CallToolRequest, in steps) (*mcp.CallToolResult, any, error) {
+	if err := in.walk(ctx, req); err != nil {
+		return nil, nil, err
+	}
+	return text(fmt.Sprintf("counted down from %d", in.From)), nil, nil
+}
+
+func confirm(ctx context.Context, req *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+	res, err := req.Session.Elicit(ctx, &mcp.ElicitParams{
+		Message:         "Sure?",
+		RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"sure": map[string]any{"type": "boolean"}}},
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return text(res.Action), nil, nil
+}
+
+// ledger counts executions where the test can see them, whichever process they were made by.
+type ledger struct {
+	client rueidis.Client
+	list   string
+}
+
+func openLedger(rawURL string) (*ledger, error) {
+	if rawURL == "" {
+		return &ledger{}, nil
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("CHAOS_LEDGER_URL is not a URL")
+	}
+	opt, err := rueidis.ParseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	opt.ForceSingleClient, opt.DisableCache = true, true
+	opt.DisableRetry = true // a mark that is made twice would look like an execution
+	client, err := rueidis.NewClient(opt)
+	if err != nil {
+		return nil, err
+	}
+	return &ledger{client, u.Query().Get("prefix") + "charged"}, nil
+}
+
+type chargeInput struct {
+	steps
+	Key string `json:"key"`
+}
+
+// charge has its effect first and then takes its time, as those tools do that one would rather not have run twice.
+func (l *ledger) charge(ctx context.Context, req *mcp.CallToolRequest, in chargeInput) (*mcp.CallToolResult, any, error) {
+	if l.client == nil {
+		return nil, nil, errors.New("no ledger: CHAOS_LEDGER_URL is not set")
+	}
+	// The mark is made even if the caller is gone: it stands for the effect, which is not taken back either.
+	err := l.client.Do(context.WithoutCancel(ctx), l.client.B().Rpush().Key(l.list).Element(in.Key).Build()).Error()
+	if err != nil {
+		return nil, nil, fmt.Errorf("not charged: %w", err)
+	}
+	if err := in.walk(ctx, req); err != nil {
+		return nil, nil, err
+	}
+	return text("charged " + in.Key), nil, nil
+}
+
+func text(s string) *mcp.CallToolResult {
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: s}}}
+}

@@ -22,16 +22,19 @@ func chart(rows []callRow) string {
 	table := byServer(rows)
 	longest := 1.0
 	for _, r := range rows {
-		longest = max(longest, r.CPU)
+		if r.Objects > 0 { // Go; the others would make these too short to compare
+			longest = max(longest, r.CPU)
+		}
 	}
+	longest *= 1.1
 	scale := (chartWidth - chartLeft - chartRight) / longest
 	height := chartTop + groupHeight*len(table) + 12
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" font-family="system-ui, sans-serif" font-size="12" role="img">
 <title>CPU time of a tools/call, in microseconds</title>
 <style>
-text { fill: #24292f } .s { fill: #8c959f } .m { fill: #57606a } .ours.s { fill: #54aeff } .ours.m { fill: #0969da } line { stroke: #cf222e; stroke-dasharray: 3 3 }
-@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .s { fill: #6e7681 } .m { fill: #b1bac4 } .ours.s { fill: #1f6feb } .ours.m { fill: #79c0ff } }
+text { fill: #24292f } .s { fill: #8c959f } .m { fill: #57606a } .ours.s { fill: #54aeff } .ours.m { fill: #0969da } .gap { fill: #fff } line { stroke: #cf222e; stroke-dasharray: 3 3 }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .s { fill: #6e7681 } .m { fill: #b1bac4 } .ours.s { fill: #1f6feb } .ours.m { fill: #79c0ff } .gap { fill: #0d1117 } }
 </style>
 <text x="8" y="20" font-size="15" font-weight="600">CPU time of a tools/call, in µs: less is better</text>
 <rect class="s" x="8" y="32" width="11" height="11"/><text x="24" y="42">sessions (2025-11-25)</text>
@@ -49,9 +52,12 @@ text { fill: #24292f } .s { fill: #8c959f } .m { fill: #57606a } .ours.s { fill:
 				continue
 			}
 			class := [...]string{"s", "m"}[k]
-			top := y + 2 + k*(barHeight+1)
+			top, width := y+2+k*(barHeight+1), min(c.CPU, longest)*scale
 			fmt.Fprintf(&b, `<rect class="%s%s" x="%d" y="%d" width="%.1f" height="%d"/><text x="%.1f" y="%d" font-size="11">%.0f µs, %.1f×</text>`+"\n",
-				ours, class, chartLeft, top, c.CPU*scale, barHeight, chartLeft+c.CPU*scale+6, top+11, c.CPU, c.Ratio)
+				ours, class, chartLeft, top, width, barHeight, chartLeft+width+6, top+11, c.CPU, c.Ratio)
+			if c.CPU > longest { // the bar is broken off
+				fmt.Fprintf(&b, `<path class="gap" d="M%.1f %d l4 -%d h4 l-4 %d z"/>`+"\n", chartLeft+width-24, top+barHeight, barHeight, barHeight)
+			}
 		}
 	}
 	if floor := floorOf(rows); floor > 0 {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,18 +19,22 @@ import (
 )
 
 // describe notes the machine and the versions of what is compared. No names of hosts or people.
-func describe(ctx context.Context, r *report) {
+func (b *bench) describe(ctx context.Context, r *report) {
 	r.Machine = fmt.Sprintf("%s, %d cores, %s", processor(), runtime.NumCPU(), system())
 	r.Versions = []string{"Go " + strings.TrimPrefix(runtime.Version(), "go")}
-	if info, err := buildinfo.ReadFile("/proc/self/exe"); err == nil {
+	for program, path := range map[string]string{"gosdk": "github.com/modelcontextprotocol/go-sdk", "mcpgo": "github.com/mark3labs/mcp-go"} {
+		info, err := buildinfo.ReadFile(filepath.Join(b.dir, program))
+		if err != nil {
+			continue
+		}
 		for _, m := range info.Deps {
-			switch m.Path {
-			case "github.com/modelcontextprotocol/go-sdk", "github.com/mark3labs/mcp-go":
+			if m.Path == path {
 				r.Versions = append(r.Versions, m.Path+" "+m.Version)
 			}
 		}
 	}
-	if out, err := exec.CommandContext(ctx, "node", "--version").Output(); err == nil {
+	slices.Sort(r.Versions)
+	if out, err := exec.CommandContext(ctx, node, "--version").Output(); err == nil {
 		r.Versions = append(r.Versions, "Node.js "+strings.TrimPrefix(strings.TrimSpace(string(out)), "v"))
 	}
 	for _, name := range []string{"@modelcontextprotocol/server", "fastmcp"} {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -106,7 +107,7 @@ func run(ctx context.Context) error {
 
 // measure fills in the sections of the report.
 func (b *bench) measure(ctx context.Context, r *report, sections []string) error {
-	describe(ctx, r)
+	b.describe(ctx, r)
 	for _, name := range sections {
 		var err error
 		watch := newWatch()
@@ -164,10 +165,10 @@ func (b *bench) build(ctx context.Context) error {
 			}
 			continue
 		}
-		if _, err := os.Stat("peers/node/node_modules/.package-lock.json"); err == nil { // npm writes it last
+		if _, err := os.Stat(filepath.Join("peers", "node", "node_modules", ".package-lock.json")); err == nil { // npm writes it last
 			continue
 		}
-		if err := execute(ctx, "npm", "ci", "--prefix", "peers/node", "--no-audit", "--no-fund", "--loglevel=error"); err != nil {
+		if err := execute(ctx, "npm", "ci", "--prefix", filepath.Join("peers", "node"), "--no-audit", "--no-fund", "--loglevel=error"); err != nil {
 			return err
 		}
 	}

@@ -44,13 +44,16 @@ var servers = []*server{
 	{name: "fastmcp", program: "fastmcp.mjs", eras: sessions},
 }
 
+// node is the Node.js that npm brings with the servers: everybody measures with the same.
+var node = filepath.Join("peers", "node", "node_modules", ".bin", "node")
+
 func (s *server) node() bool { return filepath.Ext(s.program) == ".mjs" }
 
 // command starts the server at addr.
 func (s *server) command(dir, addr string) []string {
 	if s.node() {
 		_, port, _ := net.SplitHostPort(addr)
-		return []string{"node", filepath.Join("peers", "node", s.program), port, s.mode}
+		return []string{node, filepath.Join("peers", "node", s.program), port, s.mode}
 	}
 	return []string{filepath.Join(dir, s.program), "-addr", addr, "-mode", s.mode}
 }

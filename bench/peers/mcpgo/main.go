@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -26,7 +27,8 @@ func main() {
 			mcp.NewStructuredToolHandler(count))
 		s.AddTool(mcp.NewTool("mark", mcp.WithInputSchema[peer.MarkIn](), mcp.WithOutputSchema[peer.MarkOut]()),
 			mcp.NewStructuredToolHandler(mark))
-		return server.NewStreamableHTTPServer(s, server.WithStateful(true), server.WithSessionIdleTTL(idle))
+		return server.NewStreamableHTTPServer(s, server.WithStateful(true), server.WithSessionIdleTTL(idle),
+			server.WithStreamableHTTPLogger(slog.New(slog.DiscardHandler))) // it writes a line for each session that expires
 	})
 }
 

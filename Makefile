@@ -86,6 +86,10 @@ clients: ## real clients that others wrote (needs npm)
 new-project: ## make a project with "sluice new", and test, lint, run and break it
 	GOLANGCI_LINT=$$($(GOTOOL) -n golangci-lint) go test -count=1 -v -run TestNewProject ./cmd/sluice
 
+.PHONY: deploy-test
+deploy-test: ## the manifests in deploy/ and nginx; with CI=true nginx and Redis are required
+	cd deploy && go vet ./... && go test -parallel 16 -timeout 5m ./...
+
 .PHONY: whitespace
 whitespace: ## trailing blanks, blank lines at the end of a file, conflict markers
 	@git diff --check "$$(git hash-object -t tree /dev/null)" --

@@ -1,0 +1,426 @@
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const template = "nginx/mcp.conf.template"
+
+// An nginx is a running proxy.
+type nginx struct {
+	*testing.T
+	port int
+	tls  *tls.Config // set for HTTP/2
+}
+
+// url is the endpoint through the proxy.
+func (n *nginx) url() string {
+	scheme := "http"
+	if n.tls != nil {
+		scheme = "https"
+	}
+	return fmt.Sprintf("%s://127.0.0.1:%d/mcp", scheme, n.port)
+}
+
+// client is one with connections of its own.
+func (n *nginx) client() *http.Client {
+	transport := &http.Transport{TLSClientConfig: n.tls, ForceAttemptHTTP2: n.tls != nil}
+	return &http.Client{Transport: transport}
+}
+
+// documented is the configuration that the docs recommend, before these servers.
+func documented(t *testing.T) string { return string(read(t, template)) }
+
+// startNginx runs nginx, not as root, with a configuration for http {} before the servers.
+func startNginx(t *testing.T, http2 bool, conf string, servers ...*server) *nginx {
+	t.Helper()
+	path := nginxPath(t)
+	n := &nginx{T: t, port: freePort(t)}
+	prefix := worldReadable(t)
+	listen := fmt.Sprintf("listen 127.0.0.1:%d;", n.port)
+	if http2 {
+		n.tls = certificate(t, prefix)
+		// The directive "http2 on" came with 1.25.1, and Debian 12 has 1.22.
+		listen = fmt.Sprintf("listen 127.0.0.1:%d ssl http2; ssl_certificate cert.pem; ssl_certificate_key key.pem;", n.port)
+	}
+	var upstreams strings.Builder
+	for _, s := range servers {
+		upstreams.WriteString("server " + s.addr + "; ")
+	}
+	conf = strings.NewReplacer("${MCP_LISTEN}", listen, "${MCP_UPSTREAMS}", upstreams.String()).Replace(conf)
+	write(t, filepath.Join(prefix, "mcp.conf"), conf)
+	write(t, filepath.Join(prefix, "nginx.conf"), `
+daemon off;
+pid nginx.pid;
+error_log stderr notice;
+worker_processes 1;
+events { worker_connections 256; }
+http {
+	access_log off;
+	client_body_temp_path body;
+	proxy_temp_path proxy;
+	fastcgi_temp_path fastcgi;
+	uwsgi_temp_path uwsgi;
+	scgi_temp_path scgi;
+	include mcp.conf;
+}
+`)
+	cmd := exec.Command(path, "-p", prefix, "-c", "nginx.conf", "-e", "stderr")
+	log := new(bytes.Buffer)
+	cmd.Stderr = log
+	// Its workers end with it even if the test is killed, and it is nobody.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if os.Geteuid() == 0 {
+		uid, gid := nobody(t)
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		for _, name := range []string{"", "mcp.conf", "nginx.conf", "cert.pem", "key.pem"} {
+			if err := os.Chown(filepath.Join(prefix, name), uid, gid); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Kill(cmd.Process.Pid, syscall.SIGTERM)
+		<-ended
+		if t.Failed() {
+			t.Logf("log of nginx:\n%s", log)
+		}
+	})
+	deadline := time.Now().Add(patience)
+	for {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n.port))
+		if err == nil {
+			conn.Close()
+			return n
+		}
+		select {
+		case <-ended:
+			t.Fatalf("nginx ended at once:\n%s", log)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nginx does not listen")
+		}
+	}
+}
+
+func nginxPath(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/nginx")
+	}
+	require(t, err == nil, "nginx")
+	return path
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func nobody(t *testing.T) (uid, gid int) {
+	t.Helper()
+	u, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err = strconv.Atoi(u.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, err = strconv.Atoi(u.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uid, gid
+}
+
+// certificate writes a key and a certificate for 127.0.0.1 that only the returned configuration trusts.
+func certificate(t *testing.T, dir string) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "127.0.0.1"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, about, about, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	write(t, filepath.Join(dir, "cert.pem"), string(cert))
+	write(t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})))
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+	return &tls.Config{RootCAs: roots}
+}
+
+// through runs a test over HTTP/1.1 and over HTTP/2.
+func through(t *testing.T, f func(t *testing.T, http2 bool)) {
+	t.Helper()
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		t.Run(map[bool]string{false: "HTTP1.1", true: "HTTP2"}[http2], func(t *testing.T) {
+			t.Parallel()
+			f(t, http2)
+		})
+	}
+}
+
+var eras = []string{"2025-11-25", "2026-07-28"}
+
+// inTime reports whether events came as they were sent: the first well before the last, and not all at once.
+func inTime(events []event) bool {
+	return events[len(events)-1].at-events[0].at > 500*time.Millisecond
+}
+
+// slow is a countdown of a second.
+const slow = `{"from":20,"delay_ms":50}`
+
+func TestNginxPassesEachEventAtOnce(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		n := startNginx(t, http2, documented(t), start(t, nil))
+		for _, revision := range eras {
+			t.Run(revision, func(t *testing.T) {
+				t.Parallel()
+				r := connect(t, n.client(), n.url(), revision).call(1, "countdown", slow)
+				if want := map[bool]int{false: 1, true: 2}[http2]; r.ProtoMajor != want {
+					t.Errorf("the response came over %s", r.Proto)
+				}
+				if events := r.rest(); len(events) < 21 || !inTime(events) {
+					t.Errorf("%d events between %v and %v", len(events), events[0].at, events[len(events)-1].at)
+				}
+			})
+		}
+	})
+}
+
+// The defaults that matter: HTTP/1.0 to the server, and responses buffered.
+const defaults = `server { ${MCP_LISTEN} location / { proxy_pass http://mcp; %s } } upstream mcp { ${MCP_UPSTREAMS} }`
+
+// TestNginxDefaults shows what the settings are for: by default nginx holds events back, and only the
+// server's own header, X-Accel-Buffering, keeps it from doing so.
+func TestNginxDefaults(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		for _, test := range []struct {
+			name, setting string
+			inTime        bool
+		}{
+			{"the header is heeded", "proxy_set_header Host 127.0.0.1;", true},
+			{"the header is ignored", "proxy_set_header Host 127.0.0.1; proxy_ignore_headers X-Accel-Buffering;", false},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				n := startNginx(t, http2, fmt.Sprintf(defaults, test.setting), start(t, nil))
+				for _, revision := range eras {
+					events := connect(t, n.client(), n.url(), revision).call(1, "countdown", slow).rest()
+					if inTime(events) != test.inTime {
+						t.Errorf("%s: %d events between %v and %v", revision, len(events), events[0].at, events[len(events)-1].at)
+					}
+				}
+			})
+		}
+	})
+}
+
+// TestNginxNeedsTheHost: without the setting, nginx sends the upstream's name, which a server on the same machine refuses.
+func TestNginxNeedsTheHost(t *testing.T) {
+	t.Parallel()
+	for conf, want := range map[string]int{
+		fmt.Sprintf(defaults, ""): http.StatusForbidden,
+		documented(t):             http.StatusOK,
+	} {
+		n := startNginx(t, false, conf, start(t, nil))
+		resp, err := n.client().Post(n.url(), "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.StatusCode; (got == http.StatusForbidden) != (want == http.StatusForbidden) {
+			t.Errorf("%s, want %d", resp.Status, want)
+		}
+	}
+}
+
+// TestNginxKeepsQuietStreams: nginx gives up when it hears nothing, so it must hear the comments.
+func TestNginxKeepsQuietStreams(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		if testing.Short() {
+			t.Skip("takes 25 s")
+		}
+		conf := strings.Replace(documented(t), "proxy_read_timeout 60s;", "proxy_read_timeout 12s;", 1)
+		if conf == documented(t) {
+			t.Fatal("the template's timeout is another")
+		}
+		n := startNginx(t, http2, conf, start(t, nil))
+		for _, revision := range eras {
+			t.Run(revision, func(t *testing.T) {
+				t.Parallel()
+				// Silent for longer than nginx waits, twice.
+				events := connect(t, n.client(), n.url(), revision).call(1, "countdown", `{"from":1,"delay_ms":25000}`).rest()
+				comments := 0
+				for _, e := range events {
+					comments += e.comments
+				}
+				if comments < 2 {
+					t.Errorf("%d comments in 25 seconds, want 2", comments)
+				}
+			})
+		}
+	})
+}
+
+// TestNginxPassesDisconnects: a stateless client cancels by leaving, and the server must notice.
+func TestNginxPassesDisconnects(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		s := start(t, map[string]string{"MCP_SHUTDOWN_GRACE": "30s"})
+		n := startNginx(t, http2, documented(t), s)
+		ctx, leave := context.WithCancel(t.Context())
+		r := connect(t, n.client(), n.url(), "2026-07-28").callWith(ctx, 1, "countdown", `{"from":2,"delay_ms":60000}`)
+		if r.StatusCode != http.StatusOK {
+			t.Fatal(r.Status)
+		}
+		leave()
+		// A server that still had the call would wait for it, and fail after its grace period.
+		begun := time.Now()
+		if code := s.stop(); code != 0 || time.Since(begun) > patience {
+			t.Errorf("exit code %d after %v: the call was not canceled", code, time.Since(begun))
+		}
+	})
+}
+
+// TestNginxPassesSessions: methods, headers in both directions, and bodies that are larger than nginx lets pass by itself.
+func TestNginxPassesSessions(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		n := startNginx(t, http2, documented(t), start(t, nil))
+		c := connect(t, n.client(), n.url(), "2025-11-25")
+		large := fmt.Sprintf(`{"a":1,"b":2%s}`, strings.Repeat(" ", 3<<20))
+		if got := c.call(1, "add", large).result(); !strings.Contains(got, `"text":"3"`) {
+			t.Errorf("a call of 3 MiB: %.200s", got)
+		}
+
+		r := c.call(2, "countdown", `{"from":100,"delay_ms":20}`)
+		last := r.must()
+		r.Body.Close() // the client's connection breaks
+		events := c.resume(last.id).rest()
+		if got := events[len(events)-1].data; !strings.Contains(got, "Counted down from 100.") {
+			t.Errorf("after resuming: %s", got)
+		}
+
+		deleted := c.do(t.Context(), http.MethodDelete, http.Header{}, "")
+		if deleted.StatusCode != http.StatusNoContent {
+			t.Errorf("DELETE: %s", deleted.Status)
+		}
+		if r := c.call(3, "add", `{"a":1,"b":2}`); r.StatusCode != http.StatusNotFound {
+			t.Errorf("a call after DELETE: %s", r.Status)
+		}
+
+		// Mcp-Method and Mcp-Name arrive: the server compares them with the body.
+		stateless := connect(t, n.client(), n.url(), "2026-07-28")
+		if r := stateless.send(t.Context(), "tools/call", "countdown", request(4, "tools/call", stateless.meta(`,"name":"add","arguments":{"a":1,"b":2}`))); r.StatusCode != http.StatusBadRequest {
+			t.Errorf("a name in the header that the body denies: %s", r.Status)
+		}
+		if got := stateless.call(5, "add", `{"a":1,"b":2}`).result(); !strings.Contains(got, `"text":"3"`) {
+			t.Error(got)
+		}
+	})
+}
+
+// TestNginxWithSeveralReplicas takes the replica away that runs a session's call, of three.
+func TestNginxWithSeveralReplicas(t *testing.T) {
+	store := os.Getenv("SLUICE_TEST_REDIS_URL")
+	require(t, store != "", "SLUICE_TEST_REDIS_URL")
+	through(t, func(t *testing.T, http2 bool) {
+		for name, signal := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "drained": syscall.SIGTERM} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				loseOwner(t, http2, store, signal)
+			})
+		}
+	})
+}
+
+func loseOwner(t *testing.T, http2 bool, store string, signal syscall.Signal) {
+	env := map[string]string{
+		"MCP_STORE_URL":  store + "?prefix=" + rand.Text() + ":",
+		"MCP_STATE_KEYS": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+	}
+	replicas := map[string]*server{}
+	var list []*server
+	for range 3 {
+		s := start(t, env)
+		s.probe(overHTTP1(), "/readyz")
+		replicas[s.addr] = s
+		list = append(list, s)
+	}
+	// The test has to know which replica it is.
+	conf := strings.Replace(documented(t), "proxy_pass http://mcp;", "proxy_pass http://mcp; add_header X-Upstream $upstream_addr;", 1)
+	n := startNginx(t, http2, conf, list...)
+	c := connect(t, n.client(), n.url(), "2025-11-25")
+	r := c.call(1, "countdown", `{"from":100,"delay_ms":50}`)
+	last := r.must()
+	owner := replicas[r.Header.Get("X-Upstream")]
+	if owner == nil {
+		t.Fatalf("X-Upstream is %q", r.Header.Get("X-Upstream"))
+	}
+	if err := owner.cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	last = r.broken(last)
+
+	// Killed, its call is taken over: a countdown may run twice. Drained, it is followed from another replica.
+	events := c.patient(func() *reply { return c.resume(last.id) }).rest()
+	if got := events[len(events)-1].data; !strings.Contains(got, "Counted down from 100.") {
+		t.Errorf("the call ended with %s", got)
+	}
+	// The session lives on. nginx asks the lost replica too, and then another.
+	for id := 2; id < 8; id++ {
+		got := c.patient(func() *reply { return c.call(id, "add", `{"a":1,"b":2}`) }).result()
+		if !strings.Contains(got, `"text":"3"`) {
+			t.Error(got)
+		}
+	}
+}

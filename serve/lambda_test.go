@@ -216,10 +216,14 @@ func TestLambdaStreamsOneByOne(t *testing.T) {
 	if err := lines.Err(); err != nil || len(at) != steps+1 {
 		t.Fatalf("%d events, %v, want %d", len(at), err, steps+1)
 	}
+	apart := 0
 	for i := range steps - 1 {
-		if gap := at[i+1].Sub(at[i]); gap < delay/2 {
-			t.Errorf("events %d and %d came %v apart, want about %v", i, i+1, gap, delay)
+		if at[i+1].Sub(at[i]) > delay/2 {
+			apart++
 		}
+	}
+	if apart < steps-3 { // a busy machine may let two of them fall together
+		t.Errorf("of %d steps %v apart, %d came apart: %v", steps, delay, apart, at)
 	}
 }
 
@@ -275,7 +279,7 @@ func TestLambdaSessionsSpanInstances(t *testing.T) {
 func TestLambdaStreamsEndInTime(t *testing.T) {
 	t.Parallel()
 	f := demoFunction(t, "MCP_STORE_URL="+redisURL(t))
-	f.timeout = time.Second
+	f.timeout = 2 * time.Second
 	f.warm(3)
 	session := f.connect(t, "2025-11-25", nil)
 	f.until("stream that was opened again", func() bool {
@@ -325,7 +329,7 @@ func TestLambdaCallOutlivesItsInvocation(t *testing.T) {
 func TestLambdaTimeIsUp(t *testing.T) {
 	t.Parallel()
 	f := newStandIn(t, inProcess(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })))
-	f.timeout = 500 * time.Millisecond
+	f.timeout = 2 * time.Second
 	if got := f.ask(t, f.request(t, http.MethodGet, "/", nil)); got.err != nil || got.status != http.StatusGatewayTimeout {
 		t.Errorf("%+v, want 504", got)
 	}

@@ -89,7 +89,7 @@ func (c *modernCall) purpose() string {
 	if name == nil {
 		name = c.params.URI
 	}
-	return purposeOf(c.principal, c.message.Method, wire.Unquote(name), c.params.Arguments)
+	return purposeOf(c.principal, c.method, wire.Unquote(name), c.params.Arguments)
 }
 
 // mayAsk reports an error if the client has not declared what the requests need.

@@ -251,7 +251,7 @@ func (c *legacyCall) repeatable() bool {
 
 func newLegacyCall(r *http.Request, s *session.Session, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *legacyCall {
 	c := &legacyCall{
-		run:     run.Start(s, id, method, st),
+		run:     run.Start(r.Context(), s, id, method, st),
 		session: s,
 		params:  params,
 		token:   token,
@@ -317,7 +317,7 @@ func (h *Handler) runLegacy(c *legacyCall) {
 }
 
 // typicalResponse has room for the answer of an ordinary call, so that it is written in one go.
-const typicalResponse = 384
+const typicalResponse = 256
 
 // callLegacy calls the server and appends the result to dst.
 func (h *Handler) callLegacy(c *legacyCall, dst []byte) ([]byte, error) {

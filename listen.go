@@ -65,7 +65,7 @@ func (h *Handler) runListen(rn *run.Run, c *modernCall) {
 
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.
 func (l *listen) serve(ctx context.Context, c *modernCall) ([]byte, error) {
-	call := &engine.Call{Method: c.message.Method, Params: c.message.Params, Extra: c.extra, ID: l.id}
+	call := &engine.Call{Method: c.method, Params: c.raw, Extra: c.extra, ID: l.id}
 	server, err := c.engine.ConnectRequest(engine.Detached(l.run.Context(), call), c.meta, l)
 	if err != nil {
 		return nil, err

@@ -26,7 +26,8 @@ var removed = map[string]bool{
 
 // modernCall is a checked request on its way to the server.
 type modernCall struct {
-	message   wire.Message
+	method    string
+	raw       json.RawMessage // params, as they came
 	params    wire.Params
 	meta      wire.Meta
 	engine    *engine.Engine
@@ -54,7 +55,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 		return
 	}
 	st := run.NewStream("", 1)
-	rn := run.Start(c, m.ID, m.Method, st)
+	rn := run.Start(r.Context(), c, m.ID, m.Method, st)
 	if e := h.limits.admit(c.principal, rn); e != nil {
 		rn.Cancel()
 		writeRefused(w, busyStatus(e), m.ID, e)
@@ -75,7 +76,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 
 // checkModern applies the rules that need nothing but the request.
 func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wire.Error) {
-	c := &modernCall{message: m, principal: h.opts.Principal(r), header: r.Header}
+	c := &modernCall{method: m.Method, raw: m.Params, principal: h.opts.Principal(r), header: r.Header}
 	var e *wire.Error
 	if c.params, e = wire.ParseParams(m.Params); e != nil {
 		return nil, e
@@ -130,7 +131,7 @@ func answerModern(rn *run.Run, response []byte, err error) {
 // callModern calls the server and appends the result to dst.
 func (h *Handler) callModern(rn *run.Run, c *modernCall, dst []byte) ([]byte, error) {
 	ctx := rn.Context()
-	call := &engine.Call{Method: rn.Method, Params: c.message.Params, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
+	call := &engine.Call{Method: rn.Method, Params: c.raw, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
 	if !engine.Direct(rn.Method) {
 		result, err := h.relayModern(ctx, rn, c, call)
 		return append(dst, result...), err
@@ -175,7 +176,7 @@ func (h *Handler) finish(dst []byte, c *modernCall, caps *mcp.ClientCapabilities
 			return wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages")
 		})
 	}
-	if cacheable[c.message.Method] && c.principal != "" {
+	if cacheable[c.method] && c.principal != "" {
 		// What an authorized client sees may depend on who it is.
 		return c.engine.AppendModern(dst, res, "complete", func(raw json.RawMessage) json.RawMessage {
 			return wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))

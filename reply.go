@@ -229,6 +229,9 @@ func acceptsBoth(h http.Header) bool {
 
 func accepts(h http.Header) (json, stream bool) {
 	for _, line := range h["Accept"] {
+		if line == "application/json, text/event-stream" { // what nearly everybody sends
+			return true, true
+		}
 		for item := range strings.SplitSeq(line, ",") {
 			media, _, _ := strings.Cut(item, ";")
 			switch strings.ToLower(strings.TrimSpace(media)) {

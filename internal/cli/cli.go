@@ -103,6 +103,6 @@ Results go to standard output, all else to standard error. Exit codes: 0 all is 
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(newCommand(), callCommand(), inspectCommand())
+	root.AddCommand(newCommand(), callCommand(), inspectCommand(), proxyCommand())
 	return root
 }

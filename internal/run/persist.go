@@ -92,8 +92,17 @@ func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
 		s.settle()
 		return from, nil, bounds
 	}
-	for _, e := range s.events[int64(len(s.events))-(s.next-from):] {
-		entries = append(entries, encode(e))
+	events := s.events[int64(len(s.events))-(s.next-from):]
+	size := 0
+	for _, e := range events {
+		size += 1 + len(e.Data)
+	}
+	slab := make([]byte, 0, size) // one for all: a burst is many small entries
+	entries = make([][]byte, 0, len(events))
+	for _, e := range events {
+		begin := len(slab)
+		slab = append(append(slab, byte(e.Kind)), e.Data...)
+		entries = append(entries, slab[begin:len(slab):len(slab)])
 	}
 	bounds = store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
 	if s.ended {

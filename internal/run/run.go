@@ -32,11 +32,11 @@ const (
 	cancelled
 )
 
-// Start returns a run. Its context descends from none: whoever ends what the run belongs to cancels
-// the run, which says what becomes of its stream, too.
-func Start(owner any, id wire.ID, method string, s *Stream) *Run {
+// Start returns a run. Its context has the values of ctx, which HTTP middleware may have put there, and not its
+// end: whoever ends what the run belongs to cancels the run, which says what becomes of its stream, too.
+func Start(ctx context.Context, owner any, id wire.ID, method string, s *Stream) *Run {
 	r := &Run{ID: id, Method: method, Stream: s, Owner: owner}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	r.cancel = cancel
 	r.ctx = context.WithValue(ctx, key{}, r)
 	return r

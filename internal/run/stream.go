@@ -259,6 +259,9 @@ func (s *Stream) full() bool {
 	if s.next-from >= MaxEvents/2 {
 		return true
 	}
+	if s.bytes < MaxBytes/2 {
+		return false
+	}
 	size := 0
 	for _, e := range s.events[int64(len(s.events))-(s.next-from):] {
 		if size += len(e.Data); size >= MaxBytes/2 {
@@ -271,6 +274,9 @@ func (s *Stream) full() bool {
 // unlogged reports whether what is not in the log yet has reached the bounds: the store is away.
 func (s *Stream) unlogged() bool {
 	n, size := s.next-s.shown, 0
+	if s.bytes < MaxBytes {
+		return n >= MaxEvents
+	}
 	for _, e := range s.events[int64(len(s.events))-n:] {
 		size += len(e.Data)
 	}

@@ -38,6 +38,7 @@ func AppendError(dst []byte, id ID, e *Error) []byte {
 
 // AppendCall appends a request, or a notification when id is empty, to dst.
 func AppendCall(dst []byte, id ID, method string, params []byte) []byte {
+	dst = slices.Grow(dst, len(`{"jsonrpc":"2.0","id":,"method":"","params":}`)+len(id)+len(method)+len(params))
 	dst = append(dst, `{"jsonrpc":"2.0",`...)
 	if id != "" {
 		dst = append(dst, `"id":`...)

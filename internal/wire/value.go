@@ -46,10 +46,27 @@ func object(b []byte, i int) (any, int, bool) {
 		if !ok {
 			return nil, next, false
 		}
-		m[string(key)] = v
+		m[known(key)] = v
 		i = skipComma(b, next)
 	}
 	return m, i + 1, true
+}
+
+// known returns the key as a string, without allocating for those that are in every request of 2026-07-28.
+func known(key []byte) string {
+	switch string(key) {
+	case MetaProtocolVersion:
+		return MetaProtocolVersion
+	case MetaClientInfo:
+		return MetaClientInfo
+	case MetaClientCapabilities:
+		return MetaClientCapabilities
+	case "name":
+		return "name"
+	case "version":
+		return "version"
+	}
+	return string(key)
 }
 
 func array(b []byte, i int) (any, int, bool) {

@@ -1,0 +1,237 @@
+// Package proxy owns the way to a remote MCP server for clients that cannot go it themselves: a [Bridge] for those that
+// speak only stdio, [Forward] for those that cannot identify themselves.
+//
+// It passes messages on as they are. Of a message it reads no more than HTTP needs: whether it is a request, which, and
+// for the revisions without sessions what has to be repeated in headers.
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// grace is how long calls may take to finish after the client has closed its end.
+	grace = 5 * time.Second
+	// farewell bounds the request that ends the session.
+	farewell = 2 * time.Second
+	// patience is how long a server may be away before a request that needs it fails.
+	patience = 30 * time.Second
+)
+
+// A Bridge carries messages between one client on standard input and output and a server at a URL.
+type Bridge struct {
+	URL       string
+	Transport http.RoundTripper // identifies the client, if need be
+	Log       *slog.Logger
+
+	client  *http.Client
+	out     sync.Mutex
+	writer  io.Writer
+	session session
+	params  params
+	reached atomic.Bool // the server was there once
+
+	mu       sync.Mutex
+	calls    map[string]*call // requests that the client waits for, by their ID
+	finished sync.WaitGroup
+}
+
+// A call is a request that the client waits for.
+type call struct {
+	*message
+	version string // of the protocol, if the request is a stateless one
+	cancel  context.CancelFunc
+
+	mu        sync.Mutex
+	cancelled bool // by the client, which expects no answer any more
+}
+
+func (c *call) isCancelled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cancelled
+}
+
+// Run carries messages until the input ends or ctx is done. It returns an error only if standard input or output fail: what goes wrong on the
+// other side is told to the client, as the answer to its request.
+func (b *Bridge) Run(ctx context.Context, in io.Reader, out io.Writer) error {
+	b.writer = out
+	b.client = &http.Client{
+		Transport: b.Transport,
+		// A redirected POST may become a GET, and nobody has asked to talk to another server.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	b.calls = map[string]*call{}
+	// What runs on after the input's end has a life of its own.
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	lines, failed := make(chan []byte), make(chan error, 1)
+	go func() { // a read cannot be called off
+		failed <- read(in, lines, work.Done())
+	}()
+	var err error
+	for reading := true; reading; {
+		select {
+		case line := <-lines:
+			b.take(ctx, work, line)
+		case err = <-failed:
+			b.finish()
+			reading = false
+		case <-ctx.Done():
+			reading = false
+		}
+	}
+	stop()
+	b.finished.Wait()
+	b.session.end(b)
+	return err
+}
+
+// read sends each line that has something in it, until the input ends.
+func read(in io.Reader, lines chan<- []byte, stop <-chan struct{}) error {
+	r := bufio.NewReader(in)
+	for {
+		line, err := r.ReadBytes('\n')
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			select {
+			case lines <- line:
+			case <-stop:
+				return nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// finish gives the calls in flight time to end, but those that end only when somebody wants them to.
+func (b *Bridge) finish() {
+	b.session.stopListening()
+	b.mu.Lock()
+	for _, c := range b.calls {
+		if c.Method == "subscriptions/listen" {
+			c.mu.Lock()
+			c.cancelled = true
+			c.mu.Unlock()
+			c.cancel()
+		}
+	}
+	b.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		b.finished.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(grace):
+	}
+}
+
+// write sends a message to the client. One that cannot be written has nobody to read it.
+func (b *Bridge) write(raw []byte) {
+	line := append(singleLine(raw), '\n')
+	b.out.Lock()
+	defer b.out.Unlock()
+	if _, err := b.writer.Write(line); err != nil {
+		b.Log.Error("cannot write to the client", "error", err)
+	}
+}
+
+// take handles a line of the client's: a message, or a batch of them (2025-03-26).
+func (b *Bridge) take(ctx, work context.Context, line []byte) {
+	batch := []json.RawMessage{line}
+	if line[0] == '[' {
+		if err := json.Unmarshal(line, &batch); err != nil || len(batch) == 0 {
+			b.write(failure(nil, codeParse, "Parse error: neither a message nor a batch of messages"))
+			return
+		}
+	}
+	for _, raw := range batch {
+		m, err := parse(raw)
+		switch {
+		case err != nil:
+			b.write(failure(nil, codeParse, "Parse error: "+err.Error()))
+		case m.Method == "notifications/cancelled":
+			b.cancelled(ctx, m)
+		case m.isRequest():
+			b.begin(ctx, work, m)
+		default:
+			b.notify(ctx, m)
+		}
+		if m != nil && m.Method == "notifications/initialized" {
+			b.session.listen(work, b, m)
+		}
+	}
+}
+
+// begin starts a request, and returns when it is on its way: what the client says next must not overtake it.
+func (b *Bridge) begin(ctx, work context.Context, m *message) {
+	callCtx, cancel := context.WithCancel(work)
+	c := &call{message: m, version: m.modernVersion(), cancel: cancel}
+	key := string(m.ID)
+	b.mu.Lock()
+	b.calls[key] = c
+	b.mu.Unlock()
+	sent, ended := make(chan struct{}), make(chan struct{})
+	b.finished.Go(func() {
+		defer cancel()
+		defer close(ended)
+		answer := b.request(callCtx, c, sync.OnceFunc(func() { close(sent) }))
+		b.mu.Lock()
+		if b.calls[key] == c {
+			delete(b.calls, key)
+		}
+		b.mu.Unlock()
+		if answer != nil && !c.isCancelled() {
+			b.write(answer)
+		}
+	})
+	enough := sent
+	if m.Method == "initialize" {
+		enough = ended // nothing can follow before the session is known
+	}
+	select {
+	case <-enough:
+	case <-ended:
+	case <-ctx.Done():
+	}
+}
+
+// cancelled ends a request that the client has lost interest in. For a stateless one, closing its stream is what says so; in
+// a session the server is told, and ends the stream.
+func (b *Bridge) cancelled(ctx context.Context, m *message) {
+	var params struct {
+		RequestID json.RawMessage `json:"requestId"`
+	}
+	if json.Unmarshal(m.Params, &params) != nil {
+		return // nothing that could be cancelled
+	}
+	b.mu.Lock()
+	c := b.calls[string(params.RequestID)]
+	b.mu.Unlock()
+	if c == nil {
+		return // answered by now
+	}
+	c.mu.Lock()
+	c.cancelled = true
+	c.mu.Unlock()
+	if c.version != "" {
+		c.cancel()
+		return
+	}
+	b.notify(ctx, m)
+}

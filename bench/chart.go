@@ -53,7 +53,7 @@ text { fill: #24292f } .s { fill: #8c959f } .m { fill: #57606a } .ours.s { fill:
 			}
 			class := [...]string{"s", "m"}[k]
 			top, width := y+2+k*(barHeight+1), min(c.CPU, longest)*scale
-			fmt.Fprintf(&b, `<rect class="%s%s" x="%d" y="%d" width="%.1f" height="%d"/><text x="%.1f" y="%d" font-size="11">%.0f µs, %.1f×</text>`+"\n",
+			fmt.Fprintf(&b, `<rect class="%s%s" x="%d" y="%d" width="%.1f" height="%d"/><text x="%.1f" y="%d" font-size="11">%.0f µs, %.3g×</text>`+"\n",
 				ours, class, chartLeft, top, width, barHeight, chartLeft+width+6, top+11, c.CPU, c.Ratio)
 			if c.CPU > longest { // the bar is broken off
 				fmt.Fprintf(&b, `<path class="gap" d="M%.1f %d l4 -%d h4 l-4 %d z"/>`+"\n", chartLeft+width-24, top+barHeight, barHeight, barHeight)

@@ -721,6 +721,21 @@ func TestRoundTrips(t *testing.T) {
 			if n["append"] > events+1+prime || total(n)-n["append"] > 2 {
 				t.Errorf("%s: a stream of %d messages and a response: %v", version, events, n)
 			}
+			a := c.post(t, s, tool("q", "count", `{"n":3,"ms":5000}`))
+			a.message(t)
+			a.close()
+			follower := cl.sites[1]
+			a = c.get(t, follower, a.last)
+			time.Sleep(time.Second)
+			follower.tap.spent()
+			time.Sleep(1900 * time.Millisecond)
+			n = follower.tap.spent()
+			t.Logf("%s: two seconds of following a quiet stream: %v", version, n)
+			if delete(n, "lease"); total(n) > 10*4+2 {
+				t.Errorf("%s: two seconds of following a quiet stream: %v", version, n)
+			}
+			a.rest(t)
+			spent()
 			c.post(t, s, tool("d", "count", `{"n":200,"ms":0}`)).rest(t)
 			n = spent()
 			t.Logf("%s: a stream of 200 messages in a burst: %v", version, n)

@@ -32,7 +32,7 @@ func run(m *testing.M) int {
 			return 1
 		}
 		defer func() { _ = os.RemoveAll(dir) }()
-		s, err := launchRedis(dir)
+		s, err := launchRedis(dir, "--appendonly", "no")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -57,20 +57,21 @@ func skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// A redis is a redis-server process of our own. It keeps what it was told across restarts.
+// A redis is a redis-server process of our own.
 type redis struct {
 	dir  string
 	port int
+	args []string
 	cmd  *exec.Cmd
 }
 
-// newRedis starts a server that ends with the test.
+// newRedis starts a server that ends with the test, and keeps what it was told when it is restarted.
 func newRedis(t testing.TB) *redis {
 	t.Helper()
 	if !installed() {
 		skip(t, "redis-server is not installed")
 	}
-	s, err := launchRedis(t.TempDir())
+	s, err := launchRedis(t.TempDir(), "--appendonly", "yes", "--appendfsync", "always")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,7 @@ func newRedis(t testing.TB) *redis {
 	return s
 }
 
-func launchRedis(dir string) (*redis, error) {
+func launchRedis(dir string, args ...string) (*redis, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func launchRedis(dir string) (*redis, error) {
 	if err := l.Close(); err != nil {
 		return nil, err
 	}
-	s := &redis{dir: dir, port: port}
+	s := &redis{dir: dir, port: port, args: args}
 	return s, s.start()
 }
 
@@ -96,9 +97,9 @@ func (s *redis) url() string  { return "redis://" + s.addr() }
 
 // start returns when the server accepts connections.
 func (s *redis) start() error {
-	s.cmd = exec.Command("redis-server",
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir,
-		"--save", "", "--appendonly", "yes", "--appendfsync", "always")
+	s.cmd = exec.Command("redis-server", append([]string{
+		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir, "--save", "",
+	}, s.args...)...)
 	// A killed test binary must not leave the server behind.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

@@ -16,25 +16,40 @@ import (
 // connections is how many the load comes over.
 const connections = 16
 
-// A load is a set of connections, each with a session, that call "add" as fast as the server answers.
+// A load is a set of connections that call "add" as fast as the server answers.
 type load struct {
 	conns []*client.Conn
-	calls []*client.Call
+	calls [][]*client.Call // of each connection, made in turn
 }
 
+// newLoad opens a session for each connection.
 func newLoad(p *process, era client.Era) (*load, error) {
-	l := &load{}
+	c, err := client.Dial(p.addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	list, err := openSessions(c, p, era, connections)
+	if err != nil {
+		return nil, err
+	}
+	return loadOf(p, list)
+}
+
+// loadOf calls in turn through sessions that are open, each on one of the connections.
+func loadOf(p *process, list []*client.Session) (*load, error) {
+	l := &load{calls: make([][]*client.Call, connections)}
+	for i, s := range list {
+		at := i % connections
+		l.calls[at] = append(l.calls[at], s.Call("add", `{"a":10,"b":5}`, false))
+	}
 	for range connections {
 		c, err := client.Dial(p.addr)
 		if err != nil {
+			l.close()
 			return nil, err
 		}
 		l.conns = append(l.conns, c)
-		s, err := client.Open(c, era, p.addr)
-		if err != nil {
-			return nil, err
-		}
-		l.calls = append(l.calls, s.Call("add", `{"a":10,"b":5}`, false))
 	}
 	return l, nil
 }
@@ -56,7 +71,8 @@ func (l *load) run(d time.Duration) (int, error) {
 	for i, c := range l.conns {
 		group.Go(func() error {
 			for time.Now().Before(end) {
-				res, err := c.Do(l.calls[i].Next())
+				calls := l.calls[i]
+				res, err := c.Do(calls[done[i]%len(calls)].Next())
 				if err != nil {
 					return err
 				}
@@ -91,6 +107,10 @@ func measureCalls(ctx context.Context, p *process, era client.Era, warmUp, d tim
 		return s, err
 	}
 	defer l.close()
+	return l.measure(ctx, p, warmUp, d)
+}
+
+func (l *load) measure(ctx context.Context, p *process, warmUp, d time.Duration) (s sample, err error) {
 	if _, err := l.run(warmUp); err != nil {
 		return s, err
 	}

@@ -69,18 +69,23 @@ func (b *bench) idleSessions(ctx context.Context, s *server, row *scaleRow) erro
 		return err
 	}
 	defer c.Close()
-	few, err := openSessions(c, p, connections)
+	few, err := openSessions(c, p, client.Sessions, connections)
 	if err != nil {
 		return err
 	}
-	if _, err := rotate(p, few, b.slot); err != nil { // warm-up
+	fewLoad, err := loadOf(p, few)
+	if err != nil {
+		return err
+	}
+	defer fewLoad.close()
+	if _, err := fewLoad.run(b.slot); err != nil { // warm-up
 		return err
 	}
 	bytes, goroutines, err := weigh(ctx, p)
 	if err != nil {
 		return err
 	}
-	many, err := openSessions(c, p, b.sessions)
+	many, err := openSessions(c, p, client.Sessions, b.sessions)
 	if err != nil {
 		return err
 	}
@@ -91,61 +96,37 @@ func (b *bench) idleSessions(ctx context.Context, s *server, row *scaleRow) erro
 	row.Idle = (bytesThen - bytes) / float64(b.sessions)
 	row.IdleGoroutines = (goroutinesThen - goroutines) / float64(b.sessions)
 
+	manyLoad, err := loadOf(p, many)
+	if err != nil {
+		return err
+	}
+	defer manyLoad.close()
 	var one, all []float64
 	for range b.rounds {
-		cost, err := rotate(p, few, b.slot)
+		m, err := fewLoad.measure(ctx, p, b.warmUp, b.slot)
 		if err != nil {
 			return err
 		}
-		one = append(one, cost)
-		if cost, err = rotate(p, many, b.slot); err != nil {
+		one = append(one, m.CPU)
+		if m, err = manyLoad.measure(ctx, p, b.warmUp, 2*b.slot); err != nil {
 			return err
 		}
-		all = append(all, cost)
+		all = append(all, m.CPU)
 	}
 	row.One, row.Many = quantile(one, 0.5), quantile(all, 0.5)
 	return nil
 }
 
-func openSessions(c *client.Conn, p *process, n int) ([]*client.Session, error) {
+func openSessions(c *client.Conn, p *process, era client.Era, n int) ([]*client.Session, error) {
 	list := make([]*client.Session, n)
 	for i := range list {
-		s, err := client.Open(c, client.Sessions, p.addr)
+		s, err := client.Open(c, era, p.addr)
 		if err != nil {
 			return nil, err
 		}
 		list[i] = s
 	}
 	return list, nil
-}
-
-// rotate calls through the sessions in turn and returns the CPU of a call in µs.
-func rotate(p *process, list []*client.Session, d time.Duration) (float64, error) {
-	c, err := client.Dial(p.addr)
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	calls := make([]*client.Call, len(list))
-	for i, s := range list {
-		calls[i] = s.Call("add", `{"a":10,"b":5}`, false)
-	}
-	began, err := p.cpu()
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for end := time.Now().Add(d); time.Now().Before(end) || n < len(calls); n++ {
-		res, err := c.Do(calls[n%len(calls)].Next())
-		if err != nil {
-			return 0, err
-		}
-		if res.Status != 200 {
-			return 0, fmt.Errorf("status %d: %s", res.Status, res.Body)
-		}
-	}
-	ended, err := p.cpu()
-	return (ended - began).Seconds() * 1e6 / float64(n), err
 }
 
 // openStreams opens sessions, each with the stream that a client keeps open for what the server may say.

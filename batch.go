@@ -42,7 +42,7 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wir
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	h.respond(w, r, st, rd, h.sessionView(r, s, st, rd, true, calls...))
+	h.respond(w, r, st, rd, h.sessionView(r, s, st, true, calls...))
 }
 
 // beginElement takes one element of a batch; it returns the call that it began, if it did.

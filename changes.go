@@ -51,7 +51,7 @@ func (h *Handler) changed(e *engine.Engine, method string, params json.RawMessag
 // tellSessions tells the sessions of a server (nil: of any) that are alive here.
 func (h *Handler) tellSessions(method string, params json.RawMessage, e *engine.Engine) {
 	uri := wire.Unquote(wire.Member(params, "uri"))
-	h.sessions.Each(func(s *session.Session) {
+	h.eachSession(func(s *session.Session) {
 		switch {
 		case e != nil && s.Engine != e:
 		case method != "notifications/resources/updated":
@@ -151,7 +151,7 @@ func (c *changes) announce() {
 		return // nobody else is there, and the SDK tells its own sessions
 	}
 	set := make(map[string]bool)
-	c.h.sessions.Each(func(s *session.Session) {
+	c.h.eachSession(func(s *session.Session) {
 		for _, uri := range s.Subscribed() {
 			set[uri] = true
 		}
@@ -171,6 +171,16 @@ func (c *changes) announce() {
 	uris := make([]string, 0, len(set))
 	for uri := range set {
 		uris = append(uris, uri)
+	}
+	c.want(uris)
+	c.broadcast(noteInterest, uris)
+}
+
+// add tells everybody, this replica too, of resources that a client here has subscribed to just now. To announce everything each
+// time would let one client cost as much as all have subscribed to.
+func (c *changes) add(uris ...string) {
+	if c.h == nil {
+		return
 	}
 	c.want(uris)
 	c.broadcast(noteInterest, uris)

@@ -62,12 +62,12 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 }
 
 func (c *engines) watch(e *engine.Engine) {
-	err := e.Watch(func(method string, params json.RawMessage) { c.onChange(e, method, params) })
+	began, err := e.Watch(func(method string, params json.RawMessage) { c.onChange(e, method, params) })
 	if err != nil {
 		c.log.Warn("changes of the server will not be told", "error", err)
 		return
 	}
-	if c.watched != nil {
+	if began && c.watched != nil {
 		go c.watched(e)
 	}
 }

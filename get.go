@@ -35,7 +35,7 @@ func (h *Handler) serveGet(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.engines.watch(s.Engine) // now somebody is there to be told of changes
-	h.showAgain(w, r, s, st, -1)
+	h.showAgain(w, r, st, -1)
 }
 
 // serveResume goes on with a stream after the last event that the client has.
@@ -54,7 +54,7 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 	}
 	leaving := h.drained.Load() || h.draining.Load() && h.replica != nil
 	if st != nil && !(leaving && s.Standalone(st)) { // a standalone stream would not end
-		h.showAgain(w, r, s, st, index)
+		h.showAgain(w, r, st, index)
 		return
 	}
 	if leaving {
@@ -65,16 +65,14 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 }
 
 // showAgain shows a stream of this replica after the given index.
-func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, s *session.Session, st *run.Stream, after int64) {
+func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, st *run.Stream, after int64) {
 	rd := st.Attach(after)
+	defer rd.Detach()
 	if rd.Behind() {
-		rd.Detach()
 		writeError(w, http.StatusBadRequest, "", tooFarBehind())
 		return
 	}
-	leave := s.Show(st)
-	defer leave()
-	show(w, r, st, rd, view{ids: true, resumed: after >= 0, gone: rd.Detach, keepAlive: h.opts.KeepAlive})
+	show(w, r, st, rd, view{ids: true, resumed: after >= 0, after: after, gone: func() {}, keepAlive: h.opts.KeepAlive})
 }
 
 func tooFarBehind() *wire.Error {

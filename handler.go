@@ -130,6 +130,10 @@ func (h *Handler) serveSession(w http.ResponseWriter, r *http.Request) {
 
 // servePost reads the messages of a POST and decides which era they belong to.
 func (h *Handler) servePost(w http.ResponseWriter, r *http.Request) {
+	if !acceptsBoth(r.Header) {
+		writeError(w, http.StatusNotAcceptable, "", wire.InvalidRequest("Accept must list both application/json and text/event-stream"))
+		return
+	}
 	body, ok := h.readBody(w, r)
 	if !ok {
 		return
@@ -177,16 +181,12 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool
 		writeError(w, http.StatusUnsupportedMediaType, "", wire.InvalidRequest("Content-Type must be application/json"))
 		return nil, false
 	}
-	if !acceptsBoth(r.Header) {
-		writeError(w, http.StatusNotAcceptable, "", wire.InvalidRequest("Accept must list both application/json and text/event-stream"))
-		return nil, false
-	}
 	var body []byte
 	var err error
-	if n := r.ContentLength; n >= 0 && n <= h.opts.MaxBody {
+	if n := r.ContentLength; n >= 0 && n <= min(firstRoom, h.opts.MaxBody) {
 		body = make([]byte, n) // net/http keeps the body to its length
 		_, err = io.ReadFull(r.Body, body)
-	} else {
+	} else { // room is made as it arrives: to promise a large body costs its sender nothing
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, h.opts.MaxBody))
 	}
 	var tooLarge *http.MaxBytesError
@@ -200,6 +200,9 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool
 	}
 	return nil, false
 }
+
+// firstRoom is what an ordinary body fits into.
+const firstRoom = 16 << 10
 
 // engineFor returns the engine of the server that getServer chooses, or nil.
 func (h *Handler) engineFor(r *http.Request) *engine.Engine {

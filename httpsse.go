@@ -2,11 +2,11 @@ package sluice
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
@@ -96,17 +96,8 @@ func (h *Handler) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 		h.writeSessionError(w, "", session.ErrNotFound)
 		return
 	}
-	if !isJSON(r.Header) {
-		writeError(w, http.StatusUnsupportedMediaType, "", wire.InvalidRequest("Content-Type must be application/json"))
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opts.MaxBody))
-	if err != nil {
-		status := http.StatusBadRequest
-		if errors.As(err, new(*http.MaxBytesError)) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		writeError(w, status, "", wire.InvalidRequest("Request body could not be read"))
+	body, ok := h.readBody(w, r)
+	if !ok {
 		return
 	}
 	one, batch, e := wire.ParseBody(body)
@@ -148,6 +139,17 @@ func (h *Handler) initializeHTTPSSE(r *http.Request, o *oldSession, m wire.Messa
 	}
 	o.session.EstablishHere(version, engine.NegotiatedParams(params, version))
 	answer(result, nil)
+}
+
+// eachSession calls f for every session that is alive here, those of the old transport too.
+func (h *Handler) eachSession(f func(*session.Session)) {
+	h.sessions.Each(f)
+	h.old.mu.Lock()
+	all := slices.Collect(maps.Values(h.old.open))
+	h.old.mu.Unlock()
+	for _, o := range all {
+		f(o.session)
+	}
 }
 
 // endHTTPSSE ends the streams of the old transport.

@@ -77,9 +77,6 @@ func (h *Handler) sealState(c *modernCall, caps *mcp.ClientCapabilities, i *inte
 	if err != nil {
 		return err
 	}
-	if *i.state == "" && len(schemas) == 0 && len(i.requests) > 0 {
-		return nil // nothing that must come back
-	}
 	*i.state, err = h.sealer.seal(c.purpose(), sealed{State: *i.state, Schemas: schemas}, h.opts.StateTTL)
 	return err
 }

@@ -202,7 +202,7 @@ func (h *Handler) serveCall(w http.ResponseWriter, r *http.Request, s *session.S
 	}
 	rd := st.Attach(-1)
 	h.workers.run(func() { h.runLegacy(c) })
-	h.respond(w, r, st, rd, h.sessionView(r, s, st, rd, false, c))
+	h.respond(w, r, st, rd, h.sessionView(r, s, st, false, c))
 }
 
 // writeRefused answers a request that was not begun.
@@ -230,12 +230,19 @@ func (h *Handler) pending(calls []*legacyCall) []session.Pending {
 	if h.replica == nil {
 		return nil
 	}
-	out := make([]session.Pending, len(calls))
+	out, room := make([]session.Pending, len(calls)), maxPending
 	for i, c := range calls {
-		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method, Params: c.params, Repeatable: c.repeatable()}
+		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method}
+		// What is not repeated needs no params; and a record of the store is to stay small.
+		if room -= len(c.params); room >= 0 && c.repeatable() {
+			out[i].Params, out[i].Repeatable = c.params, true
+		}
 	}
 	return out
 }
+
+// maxPending bounds the params that the store keeps for the calls of one stream.
+const maxPending = 512 << 10
 
 // repeatable reports whether the call may run twice: it only reads, or its tool says that it is safe.
 func (c *legacyCall) repeatable() bool {
@@ -295,7 +302,11 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 
 // runLegacy executes a call and answers its run.
 func (h *Handler) runLegacy(c *legacyCall) {
-	response, err := h.callLegacy(c, wire.AppendResultHead(make([]byte, 0, typicalResponse), c.run.ID))
+	var response []byte
+	err := c.session.Engine.Safely(c.run.Method, func() (err error) { // writing a result calls code of the handler's types, too
+		response, err = h.callLegacy(c, wire.AppendResultHead(make([]byte, 0, typicalResponse), c.run.ID))
+		return err
+	})
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
@@ -383,15 +394,17 @@ func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *e
 	result, err := server.Relay(ctx, call)
 	switch {
 	case err != nil && on:
-		err = errors.Join(err, s.SetSubscribed(ctx, uri, false))
+		if undone := s.SetSubscribed(ctx, uri, false); undone != nil { // joined to nothing, err would lose its data
+			err = errors.Join(err, undone)
+		}
 	case on:
-		h.changes.announce()
+		h.changes.add(uri)
 	}
 	return result, err
 }
 
 // sessionView shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
-func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Stream, rd *run.Reader, batch bool, calls ...*legacyCall) view {
+func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Stream, batch bool, calls ...*legacyCall) view {
 	return view{
 		begin: func() error {
 			err := s.KeepStream(r.Context(), st, h.pending(calls))
@@ -402,9 +415,11 @@ func (h *Handler) sessionView(r *http.Request, s *session.Session, st *run.Strea
 		},
 		ids:   true,
 		batch: batch,
-		gone: func() {
-			rd.Detach()
-			st.Abandon() // a stream that has become durable goes on
+		gone:  st.Abandon, // a stream that has become durable goes on
+		timeUp: func() {
+			for _, c := range calls {
+				answerTimeUp(c.run)
+			}
 		},
 		patience:  patience,
 		keepAlive: h.opts.KeepAlive,

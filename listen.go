@@ -103,7 +103,7 @@ func (l *listen) Say(_ context.Context, m engine.Outgoing) error {
 	}
 	l.held = nil
 	if len(w.ResourceSubscriptions) > 0 {
-		go l.handler.changes.announce()
+		l.handler.changes.add(w.ResourceSubscriptions...)
 	}
 	return err
 }

@@ -67,7 +67,13 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 	} else {
 		h.workers.run(func() { h.runModern(rn, c) })
 	}
-	v := view{begin: func() error { return nil }, gone: rn.Cancel, patience: patience, keepAlive: h.opts.KeepAlive}
+	v := view{
+		begin:     func() error { return nil },
+		gone:      rn.Cancel,
+		timeUp:    func() { answerTimeUp(rn) },
+		patience:  patience,
+		keepAlive: h.opts.KeepAlive,
+	}
 	if !engine.Direct(m.Method) {
 		v.patience = longPatience
 	}
@@ -114,8 +120,18 @@ func methodNotFound(method string) *wire.Error {
 // runModern executes a call and answers its run.
 func (h *Handler) runModern(rn *run.Run, c *modernCall) {
 	defer h.limits.leave(c.principal, rn)
-	response, err := h.callModern(rn, c, wire.AppendResultHead(make([]byte, 0, typicalResponse), rn.ID))
+	var response []byte
+	err := c.engine.Safely(rn.Method, func() (err error) { // writing a result calls code of the handler's types, too
+		response, err = h.callModern(rn, c, wire.AppendResultHead(make([]byte, 0, typicalResponse), rn.ID))
+		return err
+	})
 	answerModern(rn, append(response, '}'), err)
+}
+
+// answerTimeUp ends a call whose HTTP request the platform is about to end.
+func answerTimeUp(rn *run.Run) {
+	e := wire.Internal("The call took longer than the platform gives a request")
+	rn.Answer(wire.AppendError(nil, rn.ID, e), http.StatusGatewayTimeout)
 }
 
 func answerModern(rn *run.Run, response []byte, err error) {

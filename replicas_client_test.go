@@ -364,6 +364,9 @@ func (a *response) next() (event, error) {
 				a.last = e.id
 			}
 			a.retry = a.retry || e.retry
+			if e.retry && e.data == "" {
+				e.id = "" // an ID without data is no event: it only says where to go on
+			}
 			return e, nil
 		case line == "":
 		case name == "id":

@@ -1,9 +1,12 @@
 package sluice
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +31,23 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	head.Set("Content-Type", "application/json")
 	head.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that is gone cannot be told so
+	if len(body) <= socketRoom {
+		_, _ = w.Write(body) // a client that is gone cannot be told so
+		return
+	}
+	rc := http.NewResponseController(w)
+	for part := range slices.Chunk(body, socketRoom) {
+		_ = rc.SetWriteDeadline(time.Now().Add(stall)) // not every writer has deadlines
+		if _, err := w.Write(part); err != nil {
+			return // the deadline stays: what is left must not wait either
+		}
+	}
+	_ = rc.SetWriteDeadline(time.Time{})
 }
+
+// socketRoom is what the buffers of a connection take without anybody reading, roughly. More could wait for ever for a
+// client that does not read, and hold its body all the while.
+const socketRoom = 64 << 10
 
 const (
 	// patience is how long a call may be silent before its response becomes a stream.
@@ -52,8 +70,12 @@ type view struct {
 	ids bool
 	// gone is called when the client has left before the end.
 	gone func()
-	// resumed tells that the client comes back after an event.
+	// timeUp answers the call with an error, because the platform will end the HTTP request in a moment. Nil where the client
+	// comes back anyway.
+	timeUp func()
+	// resumed tells that the client comes back after the event with the index after.
 	resumed bool
+	after   int64
 	// batch tells that responses come in an array, also a single one.
 	batch bool
 	// patience is how long the call may be silent before its response becomes a stream.
@@ -83,6 +105,8 @@ func (v view) writeWhole(w http.ResponseWriter, responses []run.Event) {
 // respond shows a run's stream in the cheapest shape: one JSON body if there is only a
 // response and it comes soon, else server-sent events.
 func (h *Handler) respond(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
+	// Also when its connection was let go: nobody must wait for a reader that reads no more.
+	defer rd.Detach()
 	timer, ok := h.timers.Get().(*time.Timer) // kept, because one is 250 bytes of a fast call
 	if ok {
 		timer.Reset(v.patience)
@@ -93,6 +117,7 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, st *run.Stream
 		timer.Stop()
 		h.timers.Put(timer)
 	}()
+	done := r.Context().Done()
 	for {
 		responses, whole, speaks := rd.Whole()
 		if whole && len(responses) > 0 {
@@ -110,9 +135,14 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, st *run.Stream
 		case <-rd.Wake():
 			continue
 		case <-timer.C:
-		case <-r.Context().Done():
-			v.gone()
-			return
+		case <-done:
+			if !timeIsUp(r) || v.timeUp == nil {
+				v.gone()
+				return
+			}
+			done = nil
+			v.timeUp()
+			continue
 		}
 		break
 	}
@@ -137,14 +167,19 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 
 	quiet := time.NewTicker(v.keepAlive)
 	defer quiet.Stop()
-	known := v.resumed || !v.ids // the client has an ID to come back with, or never will
+	done := r.Context().Done()
+	quietly := v.resumed // nothing was shown on this connection
+	known := v.resumed   // the client has an ID to come back with
 	for {
 		events, ended, err := rd.Next()
 		for _, e := range events {
 			out.event(st.ID, e, v.ids)
-			known = true
+			known, quietly = v.ids, false
 		}
 		if retry, released := rd.Released(); released && !ended && (known || err != nil) {
+			if quietly {
+				out.lastID(st.ID, v.after)
+			}
 			if retry > 0 {
 				out.buf = wire.AppendRetry(out.buf, retry)
 			}
@@ -167,12 +202,27 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		case <-quiet.C:
 			out.buf = append(out.buf, wire.KeepAlive...)
 			out.flush()
-		case <-r.Context().Done():
+		case <-done:
+			switch {
+			case timeIsUp(r) && known:
+				if quietly {
+					out.lastID(st.ID, v.after)
+				}
+				out.buf = wire.AppendRetry(out.buf, retryAfter)
+				out.flush()
+			case timeIsUp(r) && v.timeUp != nil:
+				done = nil
+				v.timeUp()
+				continue
+			}
 			v.gone()
 			return
 		}
 	}
 }
+
+// timeIsUp tells the end of the time that a platform gives a request from a client that has left.
+func timeIsUp(r *http.Request) bool { return errors.Is(r.Context().Err(), context.DeadlineExceeded) }
 
 // eventWriter gathers events and writes them in one go.
 type eventWriter struct {
@@ -195,6 +245,12 @@ func (o *eventWriter) event(stream string, e run.Event, ids bool) {
 	}
 }
 
+// lastID repeats the ID that a client came with when it is sent away without any other. Without data this is no event, but some
+// clients (the SDK's) remember an ID only for the connection that brought it.
+func (o *eventWriter) lastID(stream string, index int64) {
+	o.buf = append(append(append(o.buf, "id: "...), wire.EventID(stream, index)...), '\n')
+}
+
 // flush sends what was gathered. A client that does not take it in time is given up: a
 // connection that stalls must not hold more than itself.
 func (o *eventWriter) flush() {
@@ -207,7 +263,11 @@ func (o *eventWriter) flush() {
 		o.buf = o.buf[:0]
 	}
 	if o.err == nil {
-		o.err = o.rc.Flush()
+		// A writer that cannot flush, such as that of http.TimeoutHandler, shows it all at the end. That is no client
+		// that has left.
+		if err := o.rc.Flush(); !errors.Is(err, http.ErrNotSupported) {
+			o.err = err
+		}
 	}
 	_ = o.rc.SetWriteDeadline(time.Time{})
 }

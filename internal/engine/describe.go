@@ -28,16 +28,18 @@ func (e *Engine) Describe() *Description {
 	if d := e.description.Load(); d != nil {
 		return d
 	}
-	d := e.describe()
-	e.description.Store(d)
+	d, ok := e.describe()
+	if ok { // else a middleware may have refused a stranger; the server is asked again
+		e.description.Store(d)
+	}
 	return d
 }
 
-func (e *Engine) describe() *Description {
-	d := &Description{Revisions: wire.Revisions()}
+func (e *Engine) describe() (d *Description, ok bool) {
+	d = &Description{Revisions: wire.Revisions()}
 	s, err := e.Connect(context.Background(), "", nil, mute{})
 	if err != nil {
-		return d
+		return d, false
 	}
 	defer s.Close()
 	params := json.RawMessage(`{"_meta":{"` + wire.MetaProtocolVersion + `":"` + wire.Rev2026 + `","` + wire.MetaClientCapabilities + `":{}}}`)
@@ -48,17 +50,18 @@ func (e *Engine) describe() *Description {
 		if json.Unmarshal(refused.Data, &data) == nil {
 			d.Revisions = data.Supported
 		}
-		return d
+		return d, true
 	}
 	var result struct {
 		SupportedVersions []string                   `json:"supportedVersions"`
 		Meta              map[string]json.RawMessage `json:"_meta"`
 	}
-	if err == nil && json.Unmarshal(raw, &result) == nil {
-		d.Revisions = result.SupportedVersions
-		d.ServerInfo = result.Meta[wire.MetaServerInfo]
+	if err != nil || json.Unmarshal(raw, &result) != nil {
+		return d, false
 	}
-	return d
+	d.Revisions = result.SupportedVersions
+	d.ServerInfo = result.Meta[wire.MetaServerInfo]
+	return d, true
 }
 
 type mute struct{}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ type Engine struct {
 	log    *slog.Logger
 
 	tools       atomic.Pointer[toolTable] // nil: to be read afresh
+	listed      atomic.Int64              // how often the list of tools has changed
 	description atomic.Pointer[Description]
 
 	pool pool
@@ -72,29 +74,35 @@ func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 				res, err = nil, e.panicked(method, p)
 			}
 		}()
-		return next(ctx, method, req)
+		res, err = next(ctx, method, req)
+		// The SDK's connection looks into the result of a request, on a goroutine of its own.
+		if err == nil && res != nil && isNil(res) && !strings.HasPrefix(method, "notifications/") {
+			return nil, noResult(method)
+		}
+		return res, err
 	}
 }
 
-// Watch begins to watch the server for changes, once; f is then called with each change notification. f must not block.
+// Watch begins to watch the server for changes, once, and reports whether it did; f is then called with each change
+// notification. f must not block.
 //
 // The SDK tells of changes only to sessions that are connected. One quiet session of our own
 // stands for all of ours, so that an idle client costs its record and nothing here.
-func (e *Engine) Watch(f func(method string, params json.RawMessage)) error {
+func (e *Engine) Watch(f func(method string, params json.RawMessage)) (began bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watcher != nil {
-		return nil
+		return false, nil
 	}
 	state := &mcp.ServerSessionState{
 		InitializeParams:  &mcp.InitializeParams{ProtocolVersion: watcherRevision, Capabilities: &mcp.ClientCapabilities{}},
 		InitializedParams: &mcp.InitializedParams{},
 	}
-	var err error
 	e.onChange = f
 	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
+	e.listed.Add(1) // what was read before may have changed unheard
 	e.tools.Store(nil)
-	return err
+	return err == nil, err
 }
 
 // WatchResource has the watcher subscribe to a resource, or unsubscribe from it.
@@ -145,6 +153,7 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 		return errNoClient
 	}
 	if m.Method == "notifications/tools/list_changed" {
+		o.e.listed.Add(1)
 		o.e.tools.Store(nil)
 	}
 	o.e.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"runtime/debug"
 	"strconv"
 
@@ -72,7 +73,34 @@ func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
 		return nil, err
 	}
 	ctx = context.WithValue(ctx, callKey{}, newCallInfo(c))
-	return s.engine.composed()(ctx, c.Method, req)
+	res, err = s.engine.composed()(ctx, c.Method, req)
+	if err == nil && isNil(res) {
+		err = noResult(c.Method)
+	}
+	return res, err
+}
+
+// isNil reports whether a handler has returned nothing, as a nil pointer or not even that.
+func isNil(res mcp.Result) bool {
+	if res == nil {
+		return true
+	}
+	v := reflect.ValueOf(res)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+func noResult(method string) error {
+	return wire.Internal("Internal error: the handler of " + method + " returned neither a result nor an error")
+}
+
+// Safely calls f, which may run code of a handler, and turns its panic into an error.
+func (e *Engine) Safely(method string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = e.panicked(method, p)
+		}
+	}()
+	return f()
 }
 
 func (e *Engine) panicked(method string, p any) error {
@@ -153,7 +181,8 @@ func ToError(err error) *wire.Error {
 		return wire.Internal(err.Error())
 	}
 	e := &wire.Error{Code: theirs.Code, Message: err.Error()}
-	if err == error(theirs) { // data belongs to the error itself, not to those that wrap it
+	// Data belongs to the error itself, not to those that wrap it; a handler may have put anything there.
+	if err == error(theirs) && json.Valid(theirs.Data) {
 		e.Data = theirs.Data
 	}
 	if e.Code == 0 {

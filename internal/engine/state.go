@@ -52,8 +52,11 @@ func PrepareInitialize(raw json.RawMessage) (json.RawMessage, *wire.Error) {
 		Capabilities json.RawMessage `json:"capabilities"`
 		ClientInfo   json.RawMessage `json:"clientInfo"`
 	}
-	if len(raw) == 0 {
+	switch {
+	case len(raw) == 0:
 		return nil, wire.InvalidParams("Invalid params: initialize needs params")
+	case len(raw) > maxInitialize:
+		return nil, wire.InvalidParams("Invalid params: more than " + strconv.Itoa(maxInitialize) + " bytes to initialize with")
 	}
 	if err := json.Unmarshal(raw, &p); err != nil {
 		return nil, wire.InvalidParams("Invalid params: " + err.Error())
@@ -71,6 +74,9 @@ func PrepareInitialize(raw json.RawMessage) (json.RawMessage, *wire.Error) {
 	}
 	return NegotiatedParams(raw, wire.Negotiate(*p.Version)), nil
 }
+
+// maxInitialize bounds what a client can have kept for as long as its session lasts, in the store too.
+const maxInitialize = 64 << 10
 
 // NegotiatedParams returns the params of initialize as if the client had asked for version.
 func NegotiatedParams(raw json.RawMessage, version string) json.RawMessage {

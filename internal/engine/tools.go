@@ -25,17 +25,22 @@ type toolTable struct{ byName map[string]Tool }
 // It is kept until the server says that its list has changed; before the engine watches, it is read each time.
 func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra) Tool {
 	e := s.engine
-	if t := e.tools.Load(); t != nil {
-		return t.byName[name]
+	seen, kept := e.listed.Load(), e.tools.Load()
+	// A middleware may list less to one client than to another: what is not in the list that is kept may be in this client's.
+	if kept != nil {
+		if tool, ok := kept.byName[name]; ok {
+			return tool
+		}
 	}
 	t := s.readTools(ctx, extra)
 	if t == nil {
 		return Tool{} // the list cannot be had; the call itself will say why
 	}
-	if e.watched() {
-		e.tools.Store(t)
+	tool, ok := t.byName[name]
+	if ok && e.watched() && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
+		e.tools.Store(nil) // it changed while it was read
 	}
-	return t.byName[name]
+	return tool
 }
 
 func (s *Session) readTools(ctx context.Context, extra *mcp.RequestExtra) *toolTable {

@@ -74,7 +74,7 @@ func topic(id string) string { return "replica:" + id }
 
 func leaseKey(id string) string { return "lease:" + id }
 
-// live joins, and then renews the lease and takes notes until ctx ends.
+// live joins, and then takes notes and has the lease renewed until ctx ends.
 func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 	tick := time.NewTicker(renew)
 	defer tick.Stop()
@@ -97,8 +97,14 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 	r.joined = true
 	r.mu.Unlock()
 	close(joined)
-	defer r.leave()
-	failing, renewed := false, time.Now()
+	var keeping sync.WaitGroup
+	defer func() {
+		keeping.Wait() // a lease that is renewed late would outlive this replica
+		r.leave()
+	}()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	keeping.Go(func() { r.keep(ctx) })
 	for {
 		select {
 		case m, ok := <-r.sub.C():
@@ -106,21 +112,34 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 				return
 			}
 			r.taken(m)
-		case <-tick.C:
-			err := r.renew(ctx)
-			if (err != nil) != failing { // say it once, not every second
-				failing = err != nil
-				r.log.Warn("lease", "renewed", !failing, "error", err)
-			}
-			if err == nil {
-				if time.Since(renewed) > Lease { // others took this replica for dead, and what it did for theirs
-					r.failed()
-					go r.lost()
-				}
-				renewed = time.Now()
-			}
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// keep renews the lease. It does nothing else: a note that takes its time must not make a dead replica of this one.
+func (r *Replica) keep(ctx context.Context) {
+	tick := time.NewTicker(renew)
+	defer tick.Stop()
+	failing, renewed := false, time.Now()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		err := r.renew(ctx)
+		if (err != nil) != failing { // say it once, not every second
+			failing = err != nil
+			r.log.Warn("lease", "renewed", !failing, "error", err)
+		}
+		if err == nil {
+			if time.Since(renewed) > Lease { // others took this replica for dead, and what it did for theirs
+				r.failed()
+				go r.lost()
+			}
+			renewed = time.Now()
 		}
 	}
 }

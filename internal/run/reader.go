@@ -118,13 +118,23 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 	return events, ended, err
 }
 
+// Shown returns when somebody last read the stream: now, if somebody does, and the zero time if nobody ever did.
+func (s *Stream) Shown() (last time.Time, now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reader != nil {
+		return time.Now(), true
+	}
+	return s.left, false
+}
+
 // Detach ends the reading, if it has not been taken over.
 func (r *Reader) Detach() {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader == r {
-		s.reader = nil
+		s.reader, s.left = nil, time.Now()
 		if s.log != nil {
 			s.trim()
 		}

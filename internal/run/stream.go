@@ -76,6 +76,7 @@ type Stream struct {
 	err    error // why nothing will be shown any more
 
 	reader  *Reader
+	left    time.Time     // when the last reader left
 	stalled int64         // where a reader was when it was last waited for in vain
 	room    chan struct{} // closed when there may be room again; nil while nobody waits
 

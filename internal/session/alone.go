@@ -14,8 +14,16 @@ import (
 // standalone is a stream that a GET opened: it carries what belongs to no request.
 type standalone struct {
 	stream *run.Stream
-	open   int       // connections that show it
-	since  time.Time // when open became zero
+	since  time.Time // when it was opened here
+}
+
+// shown returns when its client was last there, and whether it is.
+func (a *standalone) shown() (last time.Time, now bool) {
+	last, now = a.stream.Shown()
+	if last.Before(a.since) {
+		last = a.since
+	}
+	return last, now
 }
 
 // maxAlone bounds the standalone streams of one session.
@@ -45,7 +53,7 @@ func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
 func (s *Session) Carry(st *run.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.alone = []*standalone{{stream: st, open: 1}}
+	s.alone = []*standalone{{stream: st}}
 }
 
 // adoptAlone takes a standalone stream that another replica has let go.
@@ -63,34 +71,17 @@ func (s *Session) Standalone(st *run.Stream) bool {
 	return slices.ContainsFunc(s.alone, func(a *standalone) bool { return a.stream == st })
 }
 
-// Show notes that a connection shows a stream; the returned function, that it no longer does.
-func (s *Session) Show(st *run.Stream) func() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, a := range s.alone {
-		if a.stream == st {
-			a.open++
-			return func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if a.open--; a.open == 0 {
-					a.since = time.Now()
-				}
-			}
-		}
-	}
-	return func() {}
-}
-
 // sayHere puts a message on exactly one standalone stream of this replica: the newest one that has a
 // connection, else the one that lost its connection last, for the client to come back to.
 // Errors: ErrNoStream.
 func (s *Session) sayHere(data []byte) error {
 	s.mu.Lock()
 	var target *standalone
+	var best time.Time
+	there := false
 	for _, a := range s.alone {
-		if target == nil || a.open > 0 || target.open == 0 && a.since.After(target.since) {
-			target = a
+		if last, now := a.shown(); target == nil || now || !there && last.After(best) {
+			target, best, there = a, last, now
 		}
 	}
 	s.mu.Unlock()
@@ -113,7 +104,7 @@ func (s *Session) dropStandalone(a *standalone) {
 // dropStale ends the standalone streams whose clients have not come back. s.mu is held.
 func (s *Session) dropStale(now time.Time) {
 	for _, a := range slices.Clone(s.alone) {
-		if a.open == 0 && now.Sub(a.since) > streamRest {
+		if last, there := a.shown(); !there && now.Sub(last) > streamRest {
 			s.dropStandalone(a)
 		}
 	}

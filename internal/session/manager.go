@@ -73,26 +73,35 @@ func (m *Manager) keep() time.Duration { return m.Timeout + m.touchEvery() }
 // touchEvery is also how often open streams are renewed, so it must stay well below [run.KeepOpen].
 func (m *Manager) touchEvery() time.Duration { return min(m.Timeout/8, run.KeepOpen/4) }
 
-// Reserve counts a session that is about to be opened. The caller must call
-// exactly one of Open and the returned function. Errors: ErrTooMany.
+// reserve counts a session that is about to be opened, until it expires or is released. Errors: ErrTooMany, ErrEnded.
 func (m *Manager) reserve(id, principal string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return ErrEnded
 	}
-	if len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal {
-		m.expireOpened(time.Now())
-		if len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal {
-			return ErrTooMany
-		}
+	now := time.Now()
+	full := func() bool {
+		return len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal
 	}
-	m.opened[id] = opened{principal: principal, until: time.Now().Add(m.keep())}
+	// Going through all of them takes milliseconds, and holds up every session: not for each that is refused.
+	if full() && now.Sub(m.swept) > expireEvery {
+		m.swept = now
+		m.expireOpened(now)
+	}
+	if full() {
+		return ErrTooMany
+	}
+	m.opened[id] = opened{principal: principal, until: now.Add(m.keep())}
 	m.counts[principal]++
 	m.startSweep()
 	return nil
 }
 
+// expireEvery is how often a full house is searched for sessions that have expired.
+const expireEvery = time.Second
+
+// release takes back what reserve counted. m.mu is held.
 func (m *Manager) release(id string) {
 	if o, ok := m.opened[id]; ok {
 		delete(m.opened, id)

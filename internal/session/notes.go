@@ -63,6 +63,9 @@ func (m *Manager) Take(n replica.Note) bool {
 		close(took)
 		delete(m.handed, body.ID)
 	}
+	if n.Kind == noteEnded {
+		m.release(body.Session) // it may have been opened here, and rest
+	}
 	m.mu.Unlock()
 	if n.Kind == noteAnswer {
 		go m.acknowledge(n.From, body)
@@ -178,10 +181,14 @@ func (s *Session) refresh() {
 	}
 }
 
-// replicaOf returns the replica that a request to the client names, see [Session.ask].
-func replicaOf(id wire.ID) string {
-	name, _, _ := strings.Cut(wire.Unquote([]byte(id)), ".")
-	return name
+// replicaOf returns the replica that a request to the client of a session names, see [Session.ask]. It is empty for what
+// was never asked of this client.
+func replicaOf(id wire.ID, session string) string {
+	parts := strings.Split(wire.Unquote([]byte(id)), ".")
+	if len(parts) != 3 || parts[2] != short(session) {
+		return ""
+	}
+	return parts[0]
 }
 
 // Answer hands a client's response to the handler that asked, on whichever replica it runs. An
@@ -191,7 +198,7 @@ func (s *Session) Answer(ctx context.Context, m wire.Message) error {
 	if s.answer(m) || s.m.Replica == nil {
 		return nil
 	}
-	to := replicaOf(m.ID)
+	to := replicaOf(m.ID, s.ID)
 	if to == "" || to == s.m.Replica.ID {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -71,6 +72,8 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 		return nil
 	}
 	s.mu.Unlock()
+	s.updating.Lock() // or the older of two records could be taken for the newer one here
+	defer s.updating.Unlock()
 	for {
 		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {
@@ -123,13 +126,24 @@ func (s *Session) SetLogLevel(ctx context.Context, level string) error {
 
 // SetSubscribed notes a resources/subscribe or resources/unsubscribe.
 func (s *Session) SetSubscribed(ctx context.Context, uri string, on bool) error {
-	return s.update(ctx, func(r *Record) {
-		r.Subscriptions = slices.DeleteFunc(r.Subscriptions, func(u string) bool { return u == uri })
-		if on && len(r.Subscriptions) < maxSubscriptions {
+	if on && len(uri) > maxURI {
+		return wire.InvalidParams("Invalid params: the uri is too long to subscribe to")
+	}
+	full := false
+	err := s.update(ctx, func(r *Record) {
+		r.Subscriptions = slices.DeleteFunc(slices.Clone(r.Subscriptions), func(u string) bool { return u == uri })
+		if full = on && len(r.Subscriptions) >= maxSubscriptions; on && !full {
 			r.Subscriptions = append(r.Subscriptions, uri)
 		}
 	})
+	if err == nil && full {
+		return wire.InvalidParams("Invalid params: too many subscriptions in this session")
+	}
+	return err
 }
 
-// maxSubscriptions bounds a session's record.
-const maxSubscriptions = 1000
+// What a session's record holds at most; a store need not take more than 1 MiB.
+const (
+	maxSubscriptions = 400
+	maxURI           = 2048
+)

@@ -25,6 +25,8 @@ type Session struct {
 	ctx    context.Context // ends with the session's life here
 	cancel context.CancelCauseFunc
 
+	updating sync.Mutex // held while the record in the store is changed; before mu
+
 	mu      sync.Mutex
 	rec     Record
 	server  *engine.Session // nil while nobody needs it
@@ -61,7 +63,7 @@ func (s *Session) Version() string {
 func (s *Session) Subscribed() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rec.Subscriptions
+	return slices.Clone(s.rec.Subscriptions)
 }
 
 // Release lets go of a session that was held.
@@ -166,7 +168,7 @@ func (s *Session) Server() (*engine.Session, error) {
 			return nil, err
 		}
 		go func() {
-			if _, err := server.Relay(s.ctx, &engine.Call{Method: "resources/subscribe", Params: params}); err != nil {
+			if _, err := server.Relay(s.ctx, &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
 				s.m.Log.Warn("subscription not renewed", "session", short(s.ID), "uri", uri, "error", err)
 			}
 		}()

@@ -99,7 +99,7 @@ func TestQuestions(t *testing.T) {
 		s, other := h.mustFind(h.open("").ID, ""), h.mustFind(h.open("").ID, "")
 		a, b := startAsking(t, s, "1"), startAsking(t, other, "1")
 		qa, qb := a.question(t), b.question(t)
-		if qa == qb || replicaOf(qa) != "here" {
+		if qa == qb || replicaOf(qa, s.ID) != "here" {
 			t.Errorf("the questions are named %s and %s", qa, qb)
 		}
 		// Answers that answer nothing.
@@ -286,7 +286,6 @@ func TestOwner(t *testing.T) {
 type lonely struct {
 	stream *run.Stream
 	reader *run.Reader
-	leave  func()
 }
 
 func openAlone(t *testing.T, s *Session) *lonely {
@@ -296,18 +295,16 @@ func openAlone(t *testing.T, s *Session) *lonely {
 		t.Fatal(err)
 	}
 	l := &lonely{stream: st}
-	l.come(s, -1)
+	l.come(-1)
 	return l
 }
 
-func (l *lonely) come(s *Session, after int64) {
+func (l *lonely) come(after int64) {
 	l.reader = l.stream.Attach(after)
-	l.leave = s.Show(l.stream)
 }
 
 func (l *lonely) cut() {
 	l.reader.Detach()
-	l.leave()
 }
 
 // heard returns the data that the stream shows and has not shown before.
@@ -359,13 +356,13 @@ func TestStandaloneStreams(t *testing.T) {
 		expect(a, "3")
 		a.cut()
 		say("4") // for the one that was lost last
-		b.come(s, 1)
+		b.come(1)
 		expect(b, "")
 		b.cut() // now it is the last
 		say("5")
-		a.come(s, 2)
+		a.come(2)
 		expect(a, "4")
-		b.come(s, 1)
+		b.come(1)
 		expect(b, "5")
 		a.cut()
 		b.cut()

@@ -89,6 +89,11 @@ func TestReadOnlyRoot(t *testing.T) {
 
 func TestCompose(t *testing.T) {
 	t.Parallel()
+	if options, err := cli.NewProjectOptions([]string{"compose/compose.yaml"}); err != nil {
+		t.Fatal(err)
+	} else if _, err := options.LoadProject(t.Context()); err == nil || !strings.Contains(err.Error(), "docs/container.md says") {
+		t.Errorf("without keys: %v", err)
+	}
 	options, err := cli.NewProjectOptions([]string{"compose/compose.yaml"},
 		cli.WithEnv([]string{"MCP_STATE_KEYS=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}))
 	if err != nil {

@@ -72,7 +72,7 @@ func run(ctx context.Context) error {
 		sessions: 10_000, streams: 10_000, forget: 100_000, starts: 25,
 	}
 	if *quick {
-		b.rounds, b.warmUp, b.slot, b.nodeWarmUp, b.starts = 4, 50*time.Millisecond, 200*time.Millisecond, time.Second, 5
+		b.rounds, b.warmUp, b.slot, b.nodeWarmUp, b.starts = 3, 50*time.Millisecond, 200*time.Millisecond, time.Second, 3
 		if *sections == all {
 			*sections = "calls,streams,starts"
 		}

@@ -52,12 +52,12 @@ func (h *Handler) beginElement(r *http.Request, s *session.Session, st *run.Stre
 		switch m.Kind {
 		case wire.Notification:
 			if err := h.notify(r, s, m); err != nil {
-				h.log.Info("notification in a batch refused", "method", m.Method, "error", err)
+				h.log.Debug("notification in a batch refused", "method", m.Method, "error", err)
 			}
 			return nil
 		case wire.Response:
 			if err := s.Answer(r.Context(), m); err != nil {
-				h.log.Warn("answer in a batch not handed on", "error", err)
+				h.log.Debug("answer in a batch not handed on", "error", err)
 			}
 			return nil
 		}

@@ -70,8 +70,10 @@ func (h *Handler) writeSessionError(w http.ResponseWriter, id wire.ID, err error
 		writeBusy(w, http.StatusServiceUnavailable, id, errDraining.Error(), retryAfter)
 	case errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
 		writeError(w, http.StatusNotFound, id, errGone)
+	case errors.Is(err, session.ErrTooManyOfYours):
+		writeBusy(w, http.StatusTooManyRequests, id, "Too many sessions of this client", 30*retryAfter)
 	case errors.Is(err, session.ErrTooMany):
-		writeBusy(w, http.StatusServiceUnavailable, id, "Too many sessions", 30*retryAfter)
+		writeBusy(w, http.StatusServiceUnavailable, id, "Too many sessions at this server", 30*retryAfter)
 	case errors.Is(err, errNoServer):
 		writeError(w, http.StatusBadRequest, id, wire.InvalidRequest(err.Error()))
 	default:

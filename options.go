@@ -78,7 +78,7 @@ func (o *Options) setDefaults() {
 }
 
 func def[T ~int | ~int64](v *T, value T) {
-	if *v == 0 {
+	if *v <= 0 { // what is less than nothing would only break things later
 		*v = value
 	}
 }

@@ -78,6 +78,9 @@ func (s *Stream) commit() {
 			unsure = true
 			time.Sleep(pause) // the store is away; the handler waits when too much is waiting here
 			pause = min(2*pause, longestPause)
+			s.mu.Lock()
+			unsure = s.err == nil // given up meanwhile: waiting then finds nothing to do
+			s.mu.Unlock()
 		}
 	}
 }
@@ -107,6 +110,9 @@ func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
 	bounds = store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
 	if s.ended {
 		bounds.TTL = keepEnded
+		if s.bytes > largeLog {
+			bounds.TTL = keepLarge
+		}
 	}
 	return from, entries, bounds
 }

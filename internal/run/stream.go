@@ -56,6 +56,9 @@ const (
 	// long that of one which says nothing more.
 	keepEnded = 10 * time.Minute
 	KeepOpen  = 6 * time.Hour
+	// Large ones are kept for less: calls that have ended are under no limit.
+	largeLog  = 64 << 10
+	keepLarge = time.Minute
 )
 
 // Stream is the ordered messages that one HTTP response owes a client. It starts

@@ -90,6 +90,9 @@ func (m *Manager) reserve(id, principal string) error {
 		m.expireOpened(now)
 	}
 	if full() {
+		if len(m.opened) < m.MaxSessions {
+			return ErrTooManyOfYours
+		}
 		return ErrTooMany
 	}
 	m.opened[id] = opened{principal: principal, until: now.Add(m.keep())}

@@ -59,9 +59,9 @@ func (m *Manager) Take(n replica.Note) bool {
 	}
 	m.mu.Lock()
 	s := m.live[body.Session]
-	if took := m.handed[body.ID]; n.Kind == noteTook && took != nil {
+	if took := m.handed[body.Session+" "+body.ID]; n.Kind == noteTook && took != nil {
 		close(took)
-		delete(m.handed, body.ID)
+		delete(m.handed, body.Session+" "+body.ID)
 	}
 	if n.Kind == noteEnded {
 		m.release(body.Session) // it may have been opened here, and rest
@@ -202,15 +202,15 @@ func (s *Session) Answer(ctx context.Context, m wire.Message) error {
 	if to == "" || to == s.m.Replica.ID {
 		return nil
 	}
-	took := make(chan struct{})
+	took, key := make(chan struct{}), s.ID+" "+string(m.ID)
 	s.m.mu.Lock()
-	s.m.handed[string(m.ID)] = took
+	s.m.handed[key] = took
 	s.m.mu.Unlock()
 	defer func() {
 		s.m.mu.Lock()
 		defer s.m.mu.Unlock()
-		if s.m.handed[string(m.ID)] == took {
-			delete(s.m.handed, string(m.ID))
+		if s.m.handed[key] == took {
+			delete(s.m.handed, key)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, handOver)
@@ -289,6 +289,12 @@ func (s *Session) SayAlone(data []byte) error {
 
 // SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it.
 func (s *Session) SayAloneIfHere(data []byte) {
+	s.mu.Lock()
+	none := len(s.alone) == 0
+	s.mu.Unlock()
+	if none {
+		return
+	}
 	if s.m.Replica != nil {
 		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
 		defer cancel()

@@ -26,6 +26,8 @@ var (
 	ErrNotFound = errors.New("session not found")
 	// ErrTooMany: a limit on sessions was reached.
 	ErrTooMany = errors.New("too many sessions")
+	// ErrTooManyOfYours is the ErrTooMany of a limit on the sessions of one principal.
+	ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
 	// ErrNoStream: the client has no stream open on which the message could go.
 	ErrNoStream = errors.New("the client has no stream open")
 	// ErrEnded is the cause that a session's calls are cancelled with when it ends.

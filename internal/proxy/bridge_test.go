@@ -63,10 +63,23 @@ func bridge(t *testing.T, url string) *client {
 
 func (c *client) send(lines ...string) {
 	c.t.Helper()
-	for _, line := range lines {
-		if _, err := io.WriteString(c.in, line+"\n"); err != nil {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c.in, strings.Join(lines, "\n")+"\n")
+		sent <- err
+	}()
+	c.sent(sent)
+}
+
+func (c *client) sent(sent <-chan error) {
+	c.t.Helper()
+	select {
+	case err := <-sent:
+		if err != nil {
 			c.t.Fatal(err)
 		}
+	case <-time.After(patience):
+		c.t.Fatal("the bridge does not read")
 	}
 }
 
@@ -382,13 +395,19 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+const (
+	initialize = `{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},` +
+		`"clientInfo":{"name":"t","version":"1"}}}`
+	initialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}`
+)
+
 func open(c *client) {
 	c.t.Helper()
-	c.send(`{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`)
+	c.send(initialize)
 	if got := c.receive(); got["id"] != 0.0 || got["result"] == nil {
 		c.t.Fatalf("initialize: %v", got)
 	}
-	c.send(`{"jsonrpc":"2.0","method":"notifications/initialized"}`)
+	c.send(initialized)
 }
 
 // The end of the input ends the bridge: after the calls in flight, not after the streams that have no end, and with a farewell.
@@ -420,6 +439,24 @@ func TestEndOfInput(t *testing.T) {
 	if !slices.Contains(methods, http.MethodDelete) {
 		t.Errorf("the session was not ended: %v", methods)
 	}
+}
+
+// A client that does not wait for the session to be open has its messages wait.
+func TestImpatientClient(t *testing.T) {
+	t.Parallel()
+	c := bridge(t, serve(t).URL)
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c.in, initialize+"\n"+initialized+"\n"+
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"plain","arguments":{}}}`+"\n")
+		sent <- err
+	}()
+	for id := range 2 {
+		if got := c.receive(); got["id"] != float64(id) || got["result"] == nil {
+			t.Errorf("request %d: %v", id, got)
+		}
+	}
+	c.sent(sent)
 }
 
 // A batch of the revision that had them, and what is no message.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -250,6 +251,40 @@ func TestLinterVersion(t *testing.T) {
 		mod, err := modfile.ParseLax(name, text, nil)
 		if err != nil || mod.Go == nil || mod.Go.Version != goVersion {
 			t.Errorf("%s is not of Go %s as new projects are (%v)", name, goVersion, err)
+		}
+	}
+}
+
+// What the deploy files and the Dockerfile say to the server, it must understand.
+func TestDeployFiles(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md") // CI holds it to the server's flags and variables
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := render(project("example.com/acme/weather"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range out {
+		for _, variable := range regexp.MustCompile(`\b(MCP|LOG)_[A-Z_]+\b`).FindAllString(string(text), -1) {
+			if !strings.Contains(string(readme), "`"+variable+"`") {
+				t.Errorf("%s names %s, which the server does not know", name, variable)
+			}
+		}
+	}
+	for name, lines := range map[string][]string{
+		"Dockerfile":                        {"EXPOSE 8000", "./cmd/server", `"--healthcheck"`},
+		"deploy/cloudrun.yaml":              {"containerPort: 8000", "path: /readyz", "path: /healthz", "image: IMAGE\n"},
+		"deploy/kubernetes/deployment.yaml": {"containerPort: 8000", "path: /readyz", "path: /healthz", "image: weather\n"},
+		"deploy/kubernetes/service.yaml":    {"targetPort: http"},
+		"Makefile":                          {"sed 's|image: IMAGE|", "./cmd/server"},
+		".devcontainer/devcontainer.json":   {"[8000]"},
+	} {
+		for _, line := range lines {
+			if !strings.Contains(string(out[name]), line) {
+				t.Errorf("%s does not have %q", name, line)
+			}
 		}
 	}
 }

@@ -170,8 +170,15 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	done := r.Context().Done()
 	quietly := v.resumed // nothing was shown on this connection
 	known := v.resumed   // the client has an ID to come back with
+	first := !v.ids && len(v.prelude) == 0
 	for {
 		events, ended, err := rd.Next()
+		if first && len(events) == 0 && !ended {
+			// Some proxies (nginx, over HTTP/2) pass the headers on with the first byte of the body only.
+			out.buf = append(out.buf, ":\n\n"...)
+			out.flush()
+		}
+		first = false
 		for _, e := range events {
 			out.event(st.ID, e, v.ids)
 			known, quietly = v.ids, false

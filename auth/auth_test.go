@@ -197,9 +197,14 @@ func TestA06A07InsufficientScope(t *testing.T) {
 		}
 	}
 	for _, claims := range []object{
-		{"scope": "files:list files:read"}, {"scope": "other  files:read files:list"}, {"scope": "files"}, {"scope": "admin"},
-		{"scope": []string{"files:list", "files:read"}}, {"scope": nil, "scp": "files:list files:read"},
-		{"scope": nil, "scp": []string{"files"}}, {"scope": "files:read", "scp": "files:list"},
+		{"scope": "files:list files:read"},
+		{"scope": "other  files:read files:list"},
+		{"scope": "files"},
+		{"scope": "admin"},
+		{"scope": []string{"files:list", "files:read"}},
+		{"scope": nil, "scp": "files:list files:read"},
+		{"scope": nil, "scp": []string{"files"}},
+		{"scope": "files:read", "scp": "files:list"},
 	} {
 		if got := ask(t, "POST", server.URL, "Bearer "+i.token(claims)); got.status != 200 {
 			t.Errorf("token with %v: HTTP %d %v", claims, got.status, got.challenge)
@@ -212,7 +217,11 @@ func TestA08Audience(t *testing.T) {
 	i := startIssuer(t)
 	_, server := guarded(t, i, nil)
 	for _, aud := range []any{
-		nil, "", []string{}, "https://other.example.com/mcp", []string{"https://other.example.com/mcp"}, "https://mcp.example.com",
+		nil, "",
+		[]string{},
+		"https://other.example.com/mcp",
+		[]string{"https://other.example.com/mcp"},
+		"https://mcp.example.com",
 		"https://mcp.example.com/mcp/", "https://mcp.example.com/MCP", "http://mcp.example.com/mcp", "https://mcp.example.com/mcp?x",
 		"https://mcp.example.com/mcp https://other.example.com", "mcp.example.com/mcp", "https://mcp.example.com.evil/mcp",
 	} {

@@ -37,6 +37,9 @@ type Config struct {
 	Path string `arg:"--path,env:MCP_PATH" help:"path of the endpoint"`
 	// HTTPSSE serves the transport of revision 2024-11-05 too, at /sse and /messages.
 	HTTPSSE bool `arg:"--http-sse,env:MCP_HTTP_SSE" help:"also serve the old HTTP+SSE transport (2024-11-05) at /sse and /messages; default: false"`
+	// AllowedHosts are further values of the Host header that a request may have that arrives at a loopback address, as behind a
+	// proxy on the same machine.
+	AllowedHosts List `arg:"--allowed-hosts,env:MCP_ALLOWED_HOSTS" placeholder:"HOST,..." help:"names that a proxy on this machine passes on as Host, such as mcp.example.com; default: none"`
 	// AllowedOrigins are the browser origins that may call, such as https://app.example.com.
 	AllowedOrigins List `arg:"--allowed-origins,env:MCP_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"browser origins that may call, such as https://app.example.com; default: none"`
 	// SessionTimeout ends a session that has been idle this long, by default 30 minutes.

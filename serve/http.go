@@ -56,7 +56,7 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 		Logger:         a.log,
 		Store:          backend,
 		AllowedOrigins: a.cfg.AllowedOrigins,
-		AllowedHosts:   a.guard.hosts(),
+		AllowedHosts:   slices.Concat(a.guard.hosts(), a.cfg.AllowedHosts),
 		Principal:      principal,
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,

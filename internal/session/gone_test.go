@@ -1,12 +1,12 @@
 package session
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"context"
-	"errors"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
 )

@@ -55,7 +55,7 @@ type Handler struct {
 // A handler without options keeps its state in this process. Call [Handler.Close] when done with it.
 func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handler {
 	if getServer == nil {
-		panic("sluice: NewHandler needs a function that chooses the server")
+		panic("sluice: NewHandler needs a function that chooses the server") //nolint:forbidigo // a program that is wrong
 	}
 	h := &Handler{getServer: getServer, listens: make(map[*listen]struct{})}
 	if opts != nil {

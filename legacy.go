@@ -156,8 +156,7 @@ func extraOf(r *http.Request) *mcp.RequestExtra {
 // notified takes a notification of the client.
 func (h *Handler) notified(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
 	if err := h.notify(r, s, m); err != nil {
-		var e *wire.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*wire.Error](err); ok {
 			writeError(w, http.StatusBadRequest, "", e)
 			return
 		}

@@ -42,13 +42,14 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) bool {
 
 // preflightHeaders allows what the protocol uses. Mcp-Param-* names depend on the tool, so those that are asked for are echoed.
 func preflightHeaders(r *http.Request) string {
-	allowed := "Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id"
+	var allowed strings.Builder
+	allowed.WriteString("Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id")
 	for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
 		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); strings.HasPrefix(name, wire.HeaderParamPrefix) {
-			allowed += ", " + name
+			allowed.WriteString(", " + name)
 		}
 	}
-	return allowed
+	return allowed.String()
 }
 
 // hostAllowed keeps pages whose name was made to point at this machine from talking to a local server.

@@ -32,7 +32,7 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	head.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if len(body) <= socketRoom {
-		_, _ = w.Write(body) // a client that is gone cannot be told so
+		_, _ = w.Write(body) //nolint:gosec // JSON, and said to be; a client that is gone cannot be told so
 		return
 	}
 	rc := http.NewResponseController(w)

@@ -37,11 +37,11 @@ func newSealer(keys [][]byte, log *slog.Logger) *sealer {
 	for i, key := range keys {
 		block, err := aes.NewCipher(key)
 		if err != nil || len(key) != 32 {
-			panic(fmt.Sprintf("sluice: Options.StateKeys[%d] has %d bytes, not 32", i, len(key)))
+			panic(fmt.Sprintf("sluice: Options.StateKeys[%d] has %d bytes, not 32", i, len(key))) //nolint:forbidigo // a program that is wrong
 		}
 		aead, err := cipher.NewGCMWithRandomNonce(block)
 		if err != nil {
-			panic("sluice: " + err.Error())
+			panic("sluice: " + err.Error()) //nolint:forbidigo // the standard library without AES
 		}
 		s.keys = append(s.keys, aead)
 	}
@@ -69,7 +69,7 @@ func (z *sealer) seal(purpose string, s sealed, ttl time.Duration) (string, erro
 	if err != nil {
 		return "", err
 	}
-	return base64.RawURLEncoding.EncodeToString(z.keys[0].Seal(nil, nil, plain, []byte(purpose))), nil
+	return base64.RawURLEncoding.EncodeToString(z.keys[0].Seal(nil, nil, plain, []byte(purpose))), nil //nolint:gosec // the AEAD makes its nonces itself
 }
 
 // open undoes seal. It returns errSeal for whatever reason: which one is nothing for the client to know.

@@ -172,8 +172,7 @@ func (i *callInfo) restoreToken(m Outgoing) json.RawMessage {
 // ToError turns a handler's error into what its client is told. The code of an
 // error that has none is -32603, where the SDK sends 0, which JSON-RPC does not define.
 func ToError(err error) *wire.Error {
-	var ours *wire.Error
-	if errors.As(err, &ours) {
+	if ours, ok := errors.AsType[*wire.Error](err); ok {
 		return ours
 	}
 	var theirs *jsonrpc.Error
@@ -182,7 +181,7 @@ func ToError(err error) *wire.Error {
 	}
 	e := &wire.Error{Code: theirs.Code, Message: err.Error()}
 	// Data belongs to the error itself, not to those that wrap it; a handler may have put anything there.
-	if err == error(theirs) && json.Valid(theirs.Data) {
+	if err == error(theirs) && json.Valid(theirs.Data) { //nolint:errorlint // a wrapped one is another error
 		e.Data = theirs.Data
 	}
 	if e.Code == 0 {

@@ -24,7 +24,7 @@ func (c *capabilities) sdk() *mcp.ClientCapabilities {
 	}
 	out := c.ClientCapabilities
 	if out.RootsV2 = c.Roots; c.Roots != nil {
-		out.Roots = *c.Roots
+		out.Roots = *c.Roots //nolint:staticcheck // what handlers read may be the older field
 	}
 	return &out
 }

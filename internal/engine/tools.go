@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/textproto"
+	"slices"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -94,7 +95,7 @@ func paramHeaders(out []wire.ParamHeader, path []string, schema []byte) []wire.P
 		return out
 	}
 	for name, property := range s.Properties {
-		at := append(path[:len(path):len(path)], name)
+		at := append(slices.Clip(path), name)
 		var p struct {
 			Header string `json:"x-mcp-header"`
 		}

@@ -75,7 +75,6 @@ func (s *Stream) commit() {
 			s.Fail(ErrLost)
 			unsure = false
 		default:
-			unsure = true
 			time.Sleep(pause) // the store is away; the handler waits when too much is waiting here
 			pause = min(2*pause, longestPause)
 			s.mu.Lock()

@@ -207,7 +207,7 @@ func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
 // survive lets a store that is away come back: the stream pauses.
 func (f *follower) survive(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
-		return nil
+		return nil //nolint:nilerr // it comes again
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func AppendCall(dst []byte, id ID, method string, params []byte) []byte {
 
 // AppendString appends s as a JSON string to dst.
 func AppendString(dst []byte, s string) []byte {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c < 0x20 || c == '"' || c == '\\' || c >= 0x80 {
 			quoted, _ := json.Marshal(s) // a string cannot fail to marshal
 			return append(dst, quoted...)

@@ -26,7 +26,7 @@ func (h Header) single(name string) (value string, present bool, err *Error) {
 	case 0:
 		return "", false, nil
 	case 1:
-		for i := 0; i < len(values[0]); i++ {
+		for i := range len(values[0]) {
 			if c := values[0][i]; c < 0x20 && c != '\t' || c > 0x7e {
 				return "", true, HeaderMismatch("Header mismatch: " + name + " has characters that must be encoded")
 			}

@@ -3,6 +3,7 @@ package memory
 import (
 	"container/heap"
 	"context"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -154,9 +155,7 @@ func (t *table[V]) shrink() {
 		return
 	}
 	items := make(map[string]*item[V], len(t.items))
-	for k, it := range t.items {
-		items[k] = it
-	}
+	maps.Copy(items, t.items)
 	t.items, t.peak = items, len(items)
 	t.due = append(queue[V](nil), t.due...)
 }

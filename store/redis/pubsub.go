@@ -184,7 +184,7 @@ func (p *pubsub) serve(lost bool) (served bool) {
 		select {
 		case <-p.quit:
 			return served
-		case <-gone:
+		case <-gone: //nolint:errcheck // that it is gone is all there is to know
 			return served
 		case <-p.kick:
 			b = p.take()

@@ -85,8 +85,7 @@ func open(ctx context.Context, rawURL string, timeout time.Duration) (*Redis, er
 func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		var withURL *url.Error
-		if errors.As(err, &withURL) {
+		if withURL, ok := errors.AsType[*url.Error](err); ok {
 			err = withURL.Err // the URL may hold a password
 		}
 		return opt, "", fmt.Errorf("store URL: %w", err)
@@ -164,7 +163,7 @@ func (r *Redis) failed(ctx context.Context, op string, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("redis: %s: %w: %w", op, store.ErrUnavailable, ctx.Err())
 	}
-	return fmt.Errorf("redis: %s: %w: %v", op, store.ErrUnavailable, err)
+	return fmt.Errorf("redis: %s: %w: %v", op, store.ErrUnavailable, err) //nolint:errorlint // the client library stays inside
 }
 
 // wrap leaves keys out: session IDs are in them, and errors get logged.

@@ -23,7 +23,7 @@ import (
 var realURL string
 
 // TestMain takes the real server that SLUICE_TEST_REDIS_URL names, else starts one if it is installed.
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(run(m)) } //nolint:forbidigo // a TestMain is a main
 
 func run(m *testing.M) int {
 	realURL = os.Getenv("SLUICE_TEST_REDIS_URL")

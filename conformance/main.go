@@ -48,7 +48,10 @@ func serve(logger *slog.Logger, port string) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	server := newServer()
+	server, err := newServer()
+	if err != nil {
+		return err
+	}
 	endpoint := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, &sluice.Options{Logger: logger})
 	mux := http.NewServeMux()
 	mux.Handle("/mcp", endpoint)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,8 +15,12 @@ var noArguments = json.RawMessage(`{"type":"object"}`)
 
 // newServer returns a server with everything that the scenarios of all
 // revisions look for.
-func newServer() *mcp.Server {
+func newServer() (*mcp.Server, error) {
+	// Naming any capability drops the SDK's default, which is logging.
+	caps := &mcp.ServerCapabilities{Logging: &mcp.LoggingCapabilities{}}
+	caps.AddExtension(skillsExtension, map[string]any{"directoryRead": true})
 	s := mcp.NewServer(&mcp.Implementation{Name: "sluice-conformance", Version: "v1.0.0"}, &mcp.ServerOptions{
+		Capabilities:      caps,
 		CompletionHandler: complete,
 		// The SDK keeps the subscriptions itself; the handlers only have to agree.
 		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
@@ -29,7 +34,10 @@ func newServer() *mcp.Server {
 	addChangingTools(s)
 	addResources(s)
 	addPrompts(s)
-	return s
+	if err := addSkills(s); err != nil {
+		return nil, fmt.Errorf("add the skills: %w", err)
+	}
+	return s, nil
 }
 
 // addTool adds a tool that takes no arguments.

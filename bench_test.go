@@ -200,8 +200,8 @@ func TestCallAllocations(t *testing.T) {
 		tool          string
 		objects, size float64
 	}{
-		{0, "add", 56, 3100},
-		{1, "add", 72, 4400},
+		{0, "add", 46, 2700},
+		{1, "add", 57, 3600},
 		// The SDK's own way of typed tools: most of it is its decoder's buffers.
 		{0, "sdk", 150, 112_000},
 		{1, "sdk", 166, 114_000},
@@ -228,8 +228,8 @@ func TestCallAllocationsOverHTTP(t *testing.T) {
 		era           int
 		objects, size float64
 	}{
-		{0, 86, 5500},
-		{1, 106, 7200},
+		{0, 82, 5500},
+		{1, 95, 6300},
 	} {
 		era := benchEras[tt.era]
 		t.Run(era.name, func(t *testing.T) {
@@ -284,7 +284,7 @@ func raw(p *post) []byte {
 
 // A notification on a stream costs its own text and what the SDK makes of it, no more.
 func TestStreamAllocations(t *testing.T) {
-	for i, most := range []struct{ objects, size float64 }{{14, 2300}, {14, 2300}} {
+	for i, most := range []struct{ objects, size float64 }{{10, 1500}, {8, 1100}} {
 		era := benchEras[i]
 		t.Run(era.name, func(t *testing.T) {
 			h := benchHandler(t)
@@ -342,7 +342,7 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 		}
 		left, _ := rest(3 * time.Hour)
 		t.Logf("%.0f bytes left a session that was forgotten", (left-size)/sessions)
-		if (left-size)/sessions > 300 { // maps keep their buckets
+		if (left-size)/sessions > 80 {
 			t.Errorf("a session that was forgotten leaves %.0f bytes", (left-size)/sessions)
 		}
 	})

@@ -15,7 +15,7 @@ import (
 // patience bounds every wait for something that must come; quietly bounds every
 // wait for something that must not.
 const (
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 	quietly  = 100 * time.Millisecond
 )
 

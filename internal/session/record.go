@@ -74,8 +74,12 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 		return nil
 	}
 	s.mu.Unlock()
-	s.updating.Lock() // or the older of two records could be taken for the newer one here
-	defer s.updating.Unlock()
+	select { // one at a time, or the older of two records could be taken for the newer one here
+	case s.updating <- struct{}{}:
+		defer func() { <-s.updating }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for {
 		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {

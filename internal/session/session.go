@@ -25,7 +25,7 @@ type Session struct {
 	ctx    context.Context // ends with the session's life here
 	cancel context.CancelCauseFunc
 
-	updating sync.Mutex // held while the record in the store is changed; before mu
+	updating chan struct{} // has an element while the record in the store is changed
 
 	mu      sync.Mutex
 	rec     Record
@@ -47,7 +47,7 @@ type Session struct {
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
-	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now()}
+	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now(), updating: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }

@@ -40,7 +40,13 @@ func AppendEvent(dst []byte, name, id string, data []byte) []byte {
 
 // cutLine splits at the first line end that an SSE parser knows: \n, \r\n or \r.
 func cutLine(data []byte) (line, rest []byte, more bool) {
-	i := bytes.IndexAny(data, "\r\n")
+	i, before := bytes.IndexByte(data, '\n'), data
+	if i >= 0 {
+		before = data[:i]
+	}
+	if j := bytes.IndexByte(before, '\r'); j >= 0 {
+		i = j
+	}
 	if i < 0 {
 		return data, nil, false
 	}

@@ -198,7 +198,7 @@ func (s *site) freeze() {
 }
 
 func (s *site) unfreeze() {
-	s.tap.set(tapOpen)
+	s.tap.open()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.thaw != nil {

@@ -29,7 +29,7 @@ import (
 )
 
 var (
-	schedules    = flag.Int("schedules", envInt("SLUICE_SCHEDULES", 0), "how many random schedules TestOwnership plays (0: 300, or 30 with -short)")
+	schedules    = flag.Int("schedules", envInt("SLUICE_SCHEDULES", 0), "how many random schedules to play (0: 100 to 300, a tenth with -short)")
 	scheduleSeed = flag.Uint64("schedule-seed", uint64(envInt("SLUICE_SCHEDULE_SEED", 0)), "play only the schedule with this seed")
 )
 
@@ -46,54 +46,40 @@ func envInt(name string, def int) int {
 //
 // A schedule is given by its seed, up to what the runtime's scheduler adds.
 func TestOwnership(t *testing.T) {
-	n, first := *schedules, uint64(time.Now().UnixNano())
-	if n == 0 {
-		n = 300
-		if testing.Short() {
-			n = 30
-		}
-	}
-	if *scheduleSeed != 0 {
-		n, first = 1, *scheduleSeed
-	}
-	var sum tally
-	for i := range n {
-		seed := first + uint64(i)
-		synctest.Test(t, func(t *testing.T) { play(t, seed, everything, &sum) })
-		if t.Failed() {
-			t.Fatalf("after %d schedules; again with: go test -run %s -schedule-seed %d .", i, t.Name(), seed)
-		}
-	}
-	t.Logf("%d schedules: %v", n, &sum)
+	n, sum := playMany(t, everything, 300)
 	if n >= 100 && (sum.takeovers.Load() == 0 || sum.fenced.Load() == 0 || sum.lost.Load() == 0 || sum.unknown.Load() == 0) {
-		t.Errorf("the schedules did not try everything: %v", &sum)
+		t.Errorf("the schedules did not try everything: %v", sum)
 	}
 }
 
 // TestRollingRestarts plays schedules with nothing but orderly stops, with a grace period that is longer than any call: nothing may go wrong.
 func TestRollingRestarts(t *testing.T) {
-	n, first := *schedules/4, uint64(time.Now().UnixNano())
-	if n == 0 {
-		n = 100
-		if testing.Short() {
-			n = 10
-		}
+	if _, sum := playMany(t, onlyDrains, 100); sum.lost.Load()+sum.unknown.Load() > 0 {
+		t.Errorf("orderly stops lost calls: %v", sum)
 	}
-	if *scheduleSeed != 0 {
+}
+
+// playMany plays schedules until one fails.
+func playMany(t *testing.T, kind trouble, n int) (played int, sum *tally) {
+	first := uint64(time.Now().UnixNano())
+	switch {
+	case *scheduleSeed != 0:
 		n, first = 1, *scheduleSeed
+	case *schedules != 0:
+		n = *schedules
+	case testing.Short():
+		n /= 10
 	}
-	var sum tally
+	sum = new(tally)
 	for i := range n {
 		seed := first + uint64(i)
-		synctest.Test(t, func(t *testing.T) { play(t, seed, onlyDrains, &sum) })
+		synctest.Test(t, func(t *testing.T) { play(t, seed, kind, sum) })
 		if t.Failed() {
 			t.Fatalf("after %d schedules; again with: go test -run %s -schedule-seed %d .", i, t.Name(), seed)
 		}
 	}
-	t.Logf("%d schedules: %v", n, &sum)
-	if sum.lost.Load()+sum.unknown.Load() > 0 {
-		t.Errorf("orderly stops lost calls: %v", &sum)
-	}
+	t.Logf("%d schedules: %v", n, sum)
+	return n, sum
 }
 
 // tally is what schedules did.
@@ -111,6 +97,7 @@ type trouble int
 const (
 	everything trouble = iota
 	onlyDrains
+	onlyOutages
 )
 
 // world is one schedule.
@@ -285,8 +272,11 @@ func (w *world) makeTrouble(rng *rand.Rand, quiet <-chan struct{}) {
 			continue
 		}
 		what, long := rng.IntN(7), between(rng, 20*time.Millisecond, 8*time.Second)
-		if w.kind == onlyDrains {
+		switch w.kind {
+		case onlyDrains:
 			what = 2
+		case onlyOutages:
+			what = 4 + what%3 // also connections and notes
 		}
 		pause := between(rng, 0, 3*time.Second)
 		moment := between(rng, 0, 20*time.Millisecond)
@@ -363,35 +353,39 @@ func (w *world) befall(i, what int, long, pause, moment time.Duration) {
 		restart()
 	case 3:
 		w.note("%s loses the store for %v", s.name, long)
-		s.tap.set(tapAway)
+		s.tap.goAway()
 		time.Sleep(long)
-		s.tap.set(tapOpen)
+		s.tap.comeBack()
 		w.note("%s has the store again", s.name)
 	case 4:
 		w.note("the store is away for %v", long)
-		w.each(func(s *site) { s.tap.goAway() })
+		all := w.each(func(s *site) { s.tap.goAway() })
 		time.Sleep(long)
-		w.each(func(s *site) {
+		for _, s := range all {
 			time.Sleep(moment) // they come back one after the other
 			s.tap.comeBack()
-		})
+		}
 		w.note("the store is back")
 	case 5:
 		w.note("%s loses its clients", s.name)
 		s.cut()
 	case 6:
+		if w.kind == onlyOutages {
+			pause /= 10 // longer ones are deaths to others
+		}
 		w.note("%s loses notes for %v", s.name, pause/4)
 		s.tap.loseNotes(pause / 4)
 	}
 }
 
-func (w *world) each(f func(*site)) {
+func (w *world) each(f func(*site)) []*site {
 	w.mu.Lock()
 	all := append([]*site(nil), w.sites...)
 	w.mu.Unlock()
 	for _, s := range all {
 		f(s)
 	}
+	return all
 }
 
 // server has a tool of each kind. They say 1, 2, 3, … and come to a result.
@@ -554,7 +548,9 @@ func (w *world) call(ctx context.Context, c *client, rng *rand.Rand, n int) {
 				w.errorf("%s: %d of %d steps were told", id, k.progress, steps)
 			}
 		case name == "charge" && strings.Contains(m.text(), strconv.Itoa(wire.CodeReplicaLost)):
-			w.sum.lost.Add(1)
+			if w.sum.lost.Add(1); w.kind == onlyOutages {
+				w.errorf("%s was taken from a replica that lives", id)
+			}
 		case w.kind == everything && strings.Contains(m.text(), "The server was shut down before"):
 			// The grace period of a replica ended while the call's stream was not kept: in an outage, or not yet.
 			if name != "charge" {

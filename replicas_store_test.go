@@ -20,6 +20,7 @@ type tap struct {
 
 	mu     sync.Mutex
 	state  tapState
+	away   int           // outages under way
 	thaw   chan struct{} // closed when a frozen tap goes on
 	subs   map[*tapSub]struct{}
 	counts map[string]int
@@ -123,15 +124,34 @@ func (t *tap) set(state tapState) {
 	}
 }
 
-// goAway takes the store away, unless something worse has happened already; comeBack undoes that.
+// goAway takes the store away, and comeBack undoes that; they nest. What is worse than an outage hides it.
 func (t *tap) goAway() {
+	t.mu.Lock()
+	t.away++
+	t.mu.Unlock()
 	if t.is(tapOpen) {
 		t.set(tapAway)
 	}
 }
 
 func (t *tap) comeBack() {
-	if t.is(tapAway) {
+	t.mu.Lock()
+	t.away--
+	over := t.away == 0
+	t.mu.Unlock()
+	if over && t.is(tapAway) {
+		t.set(tapOpen)
+	}
+}
+
+// open lets the replica at the store again, unless there is an outage.
+func (t *tap) open() {
+	t.mu.Lock()
+	away := t.away > 0
+	t.mu.Unlock()
+	if away {
+		t.set(tapAway)
+	} else {
 		t.set(tapOpen)
 	}
 }

@@ -24,6 +24,7 @@ const (
 type link struct {
 	conn net.Conn
 	br   *bufio.Reader
+	over chan struct{} // closed at the end of the test
 }
 
 // dial opens a link that lives until the test ends, unless it is cut before.
@@ -33,8 +34,12 @@ func (e *env) dial(t *testing.T) *link {
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return &link{conn: conn, br: bufio.NewReader(conn)}
+	over := make(chan struct{})
+	t.Cleanup(func() {
+		close(over)
+		conn.Close()
+	})
+	return &link{conn: conn, br: bufio.NewReader(conn), over: over}
 }
 
 // cut resets the connection, as a crashed client or a dropped network does.

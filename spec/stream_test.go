@@ -43,7 +43,11 @@ func readEvents(l *link, body io.Reader) *stream {
 			line = strings.TrimRight(line, "\r\n")
 			if line == "" {
 				if ev != (event{}) {
-					s.events <- ev
+					select {
+					case s.events <- ev:
+					case <-l.over: // nobody reads any more
+						return
+					}
 				}
 				ev = event{}
 				continue

@@ -150,6 +150,9 @@ func (h *Handler) callModern(rn *run.Run, c *modernCall, dst []byte) ([]byte, er
 	call := &engine.Call{Method: rn.Method, Params: c.raw, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
 	if !engine.Direct(rn.Method) {
 		result, err := h.relayModern(ctx, rn, c, call)
+		if err == nil && len(result) > 0 && result[0] == '{' { // the SDK gives a type to its own results only
+			result = wire.Complete(result, `"complete"`, c.engine.Describe().ServerInfo)
+		}
 		return append(dst, result...), err
 	}
 	// The session is this call's alone while it runs: nothing of one client can reach another's handler.

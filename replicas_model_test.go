@@ -59,6 +59,14 @@ func TestRollingRestarts(t *testing.T) {
 	}
 }
 
+// TestStoreTrouble plays schedules in which only the store fails: it is away for all, and its answers get lost. Since
+// every replica lives, no call may be taken from it.
+func TestStoreTrouble(t *testing.T) {
+	if _, sum := playMany(t, onlyOutages, 100); sum.lost.Load() > 0 {
+		t.Errorf("calls were taken from replicas that live: %v", sum)
+	}
+}
+
 // playMany plays schedules until one fails.
 func playMany(t *testing.T, kind trouble, n int) (played int, sum *tally) {
 	first := uint64(time.Now().UnixNano())

@@ -103,7 +103,9 @@ func (s *Session) rest(now time.Time) {
 }
 
 // busy reports whether there is something that the session must stay alive here for. s.mu is held.
-func (s *Session) busy() bool { return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0 }
+func (s *Session) busy() bool {
+	return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0
+}
 
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
 func (s *Session) shut() { s.leave((*run.Stream).End) }

@@ -200,11 +200,11 @@ func TestCallAllocations(t *testing.T) {
 		tool          string
 		objects, size float64
 	}{
-		{0, "add", 46, 2700},
-		{1, "add", 57, 3600},
+		{0, "add", 39, 2200},
+		{1, "add", 50, 2900},
 		// The SDK's own way of typed tools: most of it is its decoder's buffers.
-		{0, "sdk", 150, 112_000},
-		{1, "sdk", 166, 114_000},
+		{0, "sdk", 140, 112_000},
+		{1, "sdk", 151, 114_000},
 	} {
 		era := benchEras[tt.era]
 		t.Run(era.name+"/"+tt.tool, func(t *testing.T) {
@@ -228,8 +228,8 @@ func TestCallAllocationsOverHTTP(t *testing.T) {
 		era           int
 		objects, size float64
 	}{
-		{0, 82, 5500},
-		{1, 95, 6300},
+		{0, 70, 4700},
+		{1, 82, 5000},
 	} {
 		era := benchEras[tt.era]
 		t.Run(era.name, func(t *testing.T) {

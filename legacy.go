@@ -305,7 +305,7 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 func (h *Handler) runLegacy(c *legacyCall) {
 	var response []byte
 	err := c.session.Engine.Safely(c.run.Method, func() (err error) { // writing a result calls code of the handler's types, too
-		response, err = h.callLegacy(c, wire.AppendResultHead(make([]byte, 0, typicalResponse), c.run.ID))
+		response, err = h.callLegacy(c, wire.AppendResultHead(roomForAnswer(), c.run.ID))
 		return err
 	})
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
@@ -327,9 +327,6 @@ func (h *Handler) runLegacy(c *legacyCall) {
 	}
 	h.limits.leave(c.principal, c.run)
 }
-
-// typicalResponse has room for the answer of an ordinary call, so that it is written in one go.
-const typicalResponse = 256
 
 // callLegacy calls the server and appends the result to dst.
 func (h *Handler) callLegacy(c *legacyCall, dst []byte) ([]byte, error) {

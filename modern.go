@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -32,9 +33,11 @@ type modernCall struct {
 	meta      wire.Meta
 	engine    *engine.Engine
 	principal string
-	header    http.Header
 	extra     *mcp.RequestExtra
 }
+
+// modernCalls are empty ones, for the next calls: no handler gets to see one (350 bytes of each call).
+var modernCalls = sync.Pool{New: func() any { return new(modernCall) }}
 
 func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Message) {
 	switch m.Kind {
@@ -55,7 +58,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 		return
 	}
 	st := run.NewStream("", 1)
-	rn := run.Start(r.Context(), c, m.ID, m.Method, st)
+	rn := run.Start(r.Context(), nil, m.ID, m.Method, st)
 	if e := h.limits.admit(c.principal, rn); e != nil {
 		rn.Cancel()
 		writeRefused(w, busyStatus(e), m.ID, e)
@@ -82,7 +85,8 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 
 // checkModern applies the rules that need nothing but the request.
 func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wire.Error) {
-	c := &modernCall{method: m.Method, raw: m.Params, principal: h.opts.Principal(r), header: r.Header}
+	c := modernCalls.Get().(*modernCall) //nolint:forcetypeassert // nothing else is in there
+	c.method, c.raw, c.principal = m.Method, m.Params, h.opts.Principal(r)
 	var e *wire.Error
 	if c.params, e = wire.ParseParams(m.Params); e != nil {
 		return nil, e
@@ -122,10 +126,12 @@ func (h *Handler) runModern(rn *run.Run, c *modernCall) {
 	defer h.limits.leave(c.principal, rn)
 	var response []byte
 	err := c.engine.Safely(rn.Method, func() (err error) { // writing a result calls code of the handler's types, too
-		response, err = h.callModern(rn, c, wire.AppendResultHead(make([]byte, 0, typicalResponse), rn.ID))
+		response, err = h.callModern(rn, c, wire.AppendResultHead(roomForAnswer(), rn.ID))
 		return err
 	})
 	answerModern(rn, append(response, '}'), err)
+	*c = modernCall{}
+	modernCalls.Put(c)
 }
 
 // answerTimeUp ends a call whose HTTP request the platform is about to end.
@@ -163,7 +169,7 @@ func (h *Handler) callModern(rn *run.Run, c *modernCall, dst []byte) ([]byte, er
 	defer server.Return()
 	if rn.Method == "tools/call" {
 		tool := server.Tool(ctx, wire.Unquote(c.params.Name), c.extra)
-		if e := wire.CheckParams(wire.Header(c.header), tool.Headers, c.params.Arguments); e != nil {
+		if e := wire.CheckParams(wire.Header(c.extra.Header), tool.Headers, c.params.Arguments); e != nil {
 			return nil, e
 		}
 	}

@@ -55,7 +55,7 @@ func preflightHeaders(r *http.Request) string {
 // hostAllowed keeps pages whose name was made to point at this machine from talking to a local server.
 func (h *Handler) hostAllowed(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if !ok || !loopbackAddr(local.String()) {
+	if !ok || !loopbackAddr(local) {
 		return true
 	}
 	return loopbackHost(r.Host) || slices.Contains(h.opts.AllowedHosts, r.Host)
@@ -86,7 +86,10 @@ func loopbackHost(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-func loopbackAddr(address string) bool {
-	ap, err := netip.ParseAddrPort(address)
+func loopbackAddr(a net.Addr) bool {
+	if tcp, ok := a.(*net.TCPAddr); ok { // nearly always, and told without a text
+		return tcp.IP.IsLoopback()
+	}
+	ap, err := netip.ParseAddrPort(a.String())
 	return err == nil && ap.Addr().Unmap().IsLoopback()
 }

@@ -107,7 +107,7 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 		return nil
 	case *jsonrpc.Request:
 		out := Outgoing{Method: m.Method, Params: m.Params}
-		if call, ok := ctx.Value(callKey{}).(*callInfo); ok && m.Method == "notifications/progress" {
+		if call := callOf(ctx); call != nil && m.Method == "notifications/progress" {
 			if call.token == nil {
 				return nil // progress may only name a token that the client gave (Progress, "Behavior Requirements")
 			}
@@ -118,7 +118,7 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 		}
 		if m.IsCall() {
 			out.Ref = ref{c, m.ID}
-			if m.Method == "ping" && ctx.Value(callKey{}) == nil {
+			if m.Method == "ping" && callOf(ctx) == nil {
 				// The SDK's keep-alive asks whether a connection lives. There is none: a session lives until it expires.
 				go c.feed(&jsonrpc.Response{ID: m.ID, Result: json.RawMessage(`{}`)})
 				return nil

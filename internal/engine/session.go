@@ -72,8 +72,7 @@ func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx = context.WithValue(ctx, callKey{}, newCallInfo(c))
-	res, err = s.engine.composed()(ctx, c.Method, req)
+	res, err = s.engine.composed()(Detached(ctx, c), c.Method, req)
 	if err == nil && isNil(res) {
 		err = noResult(c.Method)
 	}
@@ -134,39 +133,45 @@ func (s *Session) Notify(method string, params json.RawMessage, extra *mcp.Reque
 // Detached returns the context to give to [Engine.Connect] for a session that
 // serves one relayed call: it carries the call, as the context of a direct call does.
 func Detached(ctx context.Context, c *Call) context.Context {
-	return context.WithValue(ctx, callKey{}, newCallInfo(c))
+	return &callContext{ctx, c.Token}
 }
 
 type callKey struct{}
 
-// callInfo is what the connection must know of the call that a message belongs to.
-type callInfo struct {
-	token   []byte // the client's progress token, or nil
-	mangled []byte // what the SDK makes of it, when that is something else
+// callContext is what the connection must know of the call that a message belongs to.
+type callContext struct {
+	context.Context
+	token []byte // the client's progress token, or nil
 }
 
-// newCallInfo finds out whether the SDK, which reads numbers as float64, would send back
-// another token than the client's.
-func newCallInfo(c *Call) *callInfo {
-	info := &callInfo{token: c.Token}
-	if len(c.Token) < 16 || c.Token[0] == '"' { // short numbers survive
-		return info
-	}
-	f, err := strconv.ParseFloat(string(c.Token), 64)
-	if err != nil || math.IsInf(f, 0) {
-		return info
-	}
-	if mangled, err := json.Marshal(f); err == nil && !bytes.Equal(mangled, c.Token) {
-		info.mangled = mangled
-	}
-	return info
+// callOf returns the call that ctx belongs to, or nil.
+func callOf(ctx context.Context) *callContext {
+	c, _ := ctx.Value(callKey{}).(*callContext)
+	return c
 }
 
-func (i *callInfo) restoreToken(m Outgoing) json.RawMessage {
-	if i.mangled == nil || string(wire.Member(m.Params, "progressToken")) != string(i.mangled) {
+// Value implements [context.Context].
+func (c *callContext) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// restoreToken puts the client's token back where the SDK, which reads numbers as float64, has made another of it.
+func (c *callContext) restoreToken(m Outgoing) json.RawMessage {
+	if len(c.token) < 16 || c.token[0] == '"' { // short numbers survive
 		return m.Params
 	}
-	return wire.ReplaceMember(m.Params, "progressToken", i.token)
+	f, err := strconv.ParseFloat(string(c.token), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return m.Params
+	}
+	mangled, err := json.Marshal(f)
+	if err != nil || !bytes.Equal(mangled, wire.Member(m.Params, "progressToken")) {
+		return m.Params
+	}
+	return wire.ReplaceMember(m.Params, "progressToken", c.token)
 }
 
 // ToError turns a handler's error into what its client is told. The code of an

@@ -62,13 +62,14 @@ func (s *Stream) Next() int64 {
 func (s *Stream) Own(log store.Log, name string, owed int, kept []Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.log, s.logName, s.owed = log, name, owed
+	k := s.keep()
+	k.log, k.name, s.owed = log, name, owed
 	if n := len(kept); n > 0 && kept[n-1].Index == s.next-1 {
 		s.events, s.bytes = kept, 0
 		for _, e := range kept {
 			s.bytes += len(e.Data)
 		}
-		s.repeats = newRepeats(kept)
+		k.repeats = newRepeats(kept)
 	}
 }
 
@@ -76,12 +77,12 @@ func (s *Stream) Own(log store.Log, name string, owed int, kept []Event) {
 func (s *Stream) Lost(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.onLost = f
+	s.keep().onLost = f
 }
 
 // WhenSettled sets what is called, once, when the end of the stream is in the log.
 func (s *Stream) WhenSettled(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.onSettled = f
+	s.keep().onSettled = f
 }

@@ -19,7 +19,8 @@ func (s *Stream) Persist(log store.Log, name string, prime bool) {
 	if s.deaf {
 		return
 	}
-	s.log, s.logName = log, name
+	k := s.keep()
+	k.log, k.name = log, name
 	s.shown = 0
 	if prime {
 		s.events = append([]Event{{Kind: Prime}}, s.events...)
@@ -36,8 +37,8 @@ func (s *Stream) Persist(log store.Log, name string, prime bool) {
 // startCommit sees to it that what waits gets into the log. There is a goroutine only
 // while something waits, so that a quiet stream costs none.
 func (s *Stream) startCommit() {
-	if !s.writing {
-		s.writing = true
+	if !s.kept.writing {
+		s.kept.writing = true
 		go s.commit()
 	}
 }
@@ -57,7 +58,7 @@ func (s *Stream) commit() {
 			if from, entries, bounds = s.waiting(); entries == nil {
 				return
 			}
-			s.bounds = bounds
+			s.kept.bounds = bounds
 		}
 		err := s.tryAppend(from, entries)
 		if errors.Is(err, store.ErrFenced) && unsure {
@@ -90,7 +91,7 @@ func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
 	defer s.mu.Unlock()
 	from = s.shown
 	if from == s.next || s.err != nil {
-		s.writing = false
+		s.kept.writing = false
 		s.settle()
 		return from, nil, bounds
 	}
@@ -122,7 +123,7 @@ const attempt = 5 * time.Second
 func (s *Stream) tryAppend(from int64, entries [][]byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), attempt)
 	defer cancel()
-	return s.log.Append(ctx, s.logName, from, entries, s.bounds)
+	return s.kept.log.Append(ctx, s.kept.name, from, entries, s.kept.bounds)
 }
 
 // written finds out whether an append whose answer was lost was made: nil if it was, ErrFenced if
@@ -130,7 +131,7 @@ func (s *Stream) tryAppend(from int64, entries [][]byte) error {
 func (s *Stream) written(from int64, entries [][]byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), attempt)
 	defer cancel()
-	have, next, err := s.log.Read(ctx, s.logName, from, len(entries))
+	have, next, err := s.kept.log.Read(ctx, s.kept.name, from, len(entries))
 	switch {
 	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrTrimmed):
 		return store.ErrFenced
@@ -153,17 +154,17 @@ func (s *Stream) written(from int64, entries [][]byte) error {
 func (s *Stream) Verify(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		at, idle, err := s.shown, s.log != nil && s.shown == s.next && !s.writing && !s.ended, s.err
+		at, idle, err := s.shown, !s.volatile() && s.shown == s.next && !s.kept.writing && !s.ended, s.err
 		s.mu.Unlock()
 		if err != nil || !idle {
 			return err // what is being written tells
 		}
-		err = s.log.Append(ctx, s.logName, at, nil, store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen})
+		err = s.kept.log.Append(ctx, s.kept.name, at, nil, store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen})
 		if !errors.Is(err, store.ErrFenced) {
 			return nil
 		}
 		s.mu.Lock()
-		same := s.shown == at && s.next == at && !s.writing
+		same := s.shown == at && s.next == at && !s.kept.writing
 		s.mu.Unlock()
 		if same {
 			s.Fail(ErrLost)
@@ -174,13 +175,17 @@ func (s *Stream) Verify(ctx context.Context) error {
 
 // settle tells those that wait for the end of the stream to be safe. s.mu is held.
 func (s *Stream) settle() {
-	if s.settled != nil && (s.ended && s.shown == s.next || s.err != nil) {
-		close(s.settled)
-		s.settled = nil
+	k := s.kept
+	if k == nil {
+		return
 	}
-	if s.ended && s.shown == s.next && s.onSettled != nil {
-		go s.onSettled()
-		s.onSettled = nil
+	if k.settled != nil && (s.ended && s.shown == s.next || s.err != nil) {
+		close(k.settled)
+		k.settled = nil
+	}
+	if s.ended && s.shown == s.next && k.onSettled != nil {
+		go k.onSettled()
+		k.onSettled = nil
 	}
 }
 
@@ -189,16 +194,21 @@ func (s *Stream) settle() {
 func (s *Stream) Safe() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.log == nil || !s.ended || s.shown == s.next || s.err != nil {
-		done := make(chan struct{})
-		close(done)
-		return done
+	if s.volatile() || !s.ended || s.shown == s.next || s.err != nil {
+		return safe
 	}
-	if s.settled == nil {
-		s.settled = make(chan struct{})
+	if s.kept.settled == nil {
+		s.kept.settled = make(chan struct{})
 	}
-	return s.settled
+	return s.kept.settled
 }
+
+// safe is what Safe returns for most streams.
+var safe = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // ClaimEntry returns the log entry by which a replica fences off the one before it. Claims of a stream are numbered.
 func ClaimEntry(number int) []byte {

@@ -242,7 +242,7 @@ func TestTwoWriters(t *testing.T) {
 				t.Fatal(err)
 			}
 			owner := NewStream("S", 1)
-			owner.next, owner.shown, owner.log, owner.logName = mirror.Next(), mirror.Next(), log, "log"
+			owner.next, owner.shown, owner.kept = mirror.Next(), mirror.Next(), &kept{log: log, name: "log"}
 			if err := owner.Respond([]byte("new"), 200); err != nil {
 				t.Fatal(err)
 			}

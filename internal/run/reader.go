@@ -5,10 +5,10 @@ import "time"
 // Reader shows a stream's events to one HTTP response.
 type Reader struct {
 	s    *Stream
-	pos  int64 // index of the next event to show
-	wake chan struct{}
+	pos  int64         // index of the next event to show
+	wake chan struct{} // nil until somebody waits: who reads a fast call never does
 
-	// Held by the stream, and told of by wake: one channel instead of three is 200 bytes of a fast call.
+	// Held by the stream, and told of by wake.
 	taken    bool
 	released bool
 	retry    time.Duration
@@ -18,7 +18,7 @@ type Reader struct {
 // stream over from the reader before: a client that comes back may be
 // faster than the news that its old connection is dead.
 func (s *Stream) Attach(after int64) *Reader {
-	r := &Reader{s: s, pos: after + 1, wake: make(chan struct{}, 1)}
+	r := &Reader{s: s, pos: after + 1}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader != nil {
@@ -30,7 +30,11 @@ func (s *Stream) Attach(after int64) *Reader {
 	return r
 }
 
+// rouse tells of something new. The stream's mutex is held.
 func (r *Reader) rouse() {
+	if r.wake == nil {
+		return
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -38,7 +42,15 @@ func (r *Reader) rouse() {
 }
 
 // Wake has an element when [Reader.Next], [Reader.Taken] or [Reader.Released] may have something new.
-func (r *Reader) Wake() <-chan struct{} { return r.wake }
+func (r *Reader) Wake() <-chan struct{} {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	if r.wake == nil {
+		r.wake = make(chan struct{}, 1)
+		r.wake <- struct{}{} // there may have been something since the reader last looked
+	}
+	return r.wake
+}
 
 // Taken reports whether another reader has taken the stream over.
 func (r *Reader) Taken() bool {
@@ -96,14 +108,14 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 	if r.pos < s.shown {
 		events = append(events, s.events[r.pos-first:s.shown-first]...)
 		r.pos = s.shown
-		if s.log == nil && s.reader == r { // nobody can ask for these again
+		if s.volatile() && s.reader == r { // nobody can ask for these again
 			clear(s.events[:r.pos-first])
 			s.events = s.events[r.pos-first:]
 			for _, e := range events {
 				s.bytes -= len(e.Data)
 			}
 		}
-		if s.log != nil {
+		if !s.volatile() {
 			s.trim()
 		}
 		if s.room != nil {
@@ -118,14 +130,17 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 	return events, ended, err
 }
 
-// Shown returns when somebody last read the stream: now, if somebody does, and the zero time if nobody ever did.
+// Shown returns when somebody last read a durable stream: now, if somebody does, and the zero time if nobody ever did.
 func (s *Stream) Shown() (last time.Time, now bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader != nil {
 		return time.Now(), true
 	}
-	return s.left, false
+	if s.kept == nil {
+		return last, false
+	}
+	return s.kept.left, false
 }
 
 // Detach ends the reading, if it has not been taken over.
@@ -134,8 +149,9 @@ func (r *Reader) Detach() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reader == r {
-		s.reader, s.left = nil, time.Now()
-		if s.log != nil {
+		s.reader = nil
+		if !s.volatile() {
+			s.kept.left = time.Now()
 			s.trim()
 		}
 		if s.room != nil {

@@ -79,15 +79,23 @@ type Stream struct {
 	err    error // why nothing will be shown any more
 
 	reader  *Reader
-	left    time.Time     // when the last reader left
 	stalled int64         // where a reader was when it was last waited for in vain
 	room    chan struct{} // closed when there may be room again; nil while nobody waits
 
-	log     store.Log
-	logName string
-	writing bool // a goroutine is in commit
+	kept *kept // nil for most streams, which are volatile to their end
+
+	first [1]Event // room for the response of a call that says nothing else
+}
+
+// kept is what a stream that is durable, or about to be, has besides its events.
+type kept struct {
+	log     store.Log // nil: still volatile
+	name    string    // of the log
+	writing bool      // a goroutine is in commit
 
 	bounds store.Bounds // of the append under way; commit's
+
+	left time.Time // when the last reader left
 
 	repeats   *repeats // set when a call runs again
 	onLost    func()
@@ -95,10 +103,23 @@ type Stream struct {
 	settled   chan struct{} // see Safe
 }
 
+// keep returns what the stream is kept with, to be changed. s.mu is held.
+func (s *Stream) keep() *kept {
+	if s.kept == nil {
+		s.kept = &kept{}
+	}
+	return s.kept
+}
+
+// volatile reports whether events go to no log. s.mu is held.
+func (s *Stream) volatile() bool { return s.kept == nil || s.kept.log == nil }
+
 // NewStream returns a volatile stream that ends when owed responses are in. With
 // none owed it goes on until [Stream.End].
 func NewStream(id string, owed int) *Stream {
-	return &Stream{ID: id, owed: owed, stalled: -1}
+	s := &Stream{ID: id, owed: owed, stalled: -1}
+	s.events = s.first[:0]
+	return s
 }
 
 // Send appends a message. While too much waits, either in front of the log or for
@@ -132,7 +153,7 @@ func (s *Stream) Send(ctx context.Context, data []byte) error {
 func (s *Stream) said(data []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.repeats != nil && s.repeats.drop(data)
+	return s.kept != nil && s.kept.repeats != nil && s.kept.repeats.drop(data)
 }
 
 // offerPatience is how long a reader whose stream is full gets to read some of it.
@@ -162,7 +183,7 @@ func (s *Stream) Offer(data []byte) error {
 			s.stalled = at
 		}
 	}
-	if s.full() && (s.log == nil || s.unlogged()) {
+	if s.full() && (s.volatile() || s.unlogged()) {
 		return ErrFull
 	}
 	return s.append(Event{Kind: Message, Data: data})
@@ -202,7 +223,7 @@ func (s *Stream) End() {
 func (s *Stream) Abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.log == nil {
+	if s.volatile() {
 		s.deaf, s.events, s.bytes = true, nil, 0
 		s.wake()
 	}
@@ -214,8 +235,8 @@ func (s *Stream) Fail(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
-		if errors.Is(err, ErrLost) && s.onLost != nil {
-			go s.onLost()
+		if errors.Is(err, ErrLost) && s.kept != nil && s.kept.onLost != nil {
+			go s.kept.onLost()
 		}
 	}
 	s.settle()
@@ -239,7 +260,7 @@ func (s *Stream) Unwritten() [][]byte {
 func (s *Stream) Durable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.log != nil
+	return !s.volatile()
 }
 
 // Ended reports whether the last event is in, shown or not.
@@ -254,10 +275,10 @@ func (s *Stream) Ended() bool {
 // the reader, if there is one, has not been shown.
 func (s *Stream) full() bool {
 	from := s.next - int64(len(s.events))
-	if s.log != nil {
+	if !s.volatile() {
 		from = s.shown
 	}
-	if s.reader != nil && (s.log == nil || s.reader.pos < from) {
+	if s.reader != nil && (s.volatile() || s.reader.pos < from) {
 		from = max(s.reader.pos, s.next-int64(len(s.events)))
 	}
 	if s.next-from >= MaxEvents/2 {
@@ -306,7 +327,7 @@ func (s *Stream) append(e Event) error {
 	case Last, End:
 		s.ended = true
 	}
-	if s.log == nil {
+	if s.volatile() {
 		s.shown = s.next
 		s.wake()
 		return nil

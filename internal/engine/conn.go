@@ -99,7 +99,9 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 	case *jsonrpc.Response:
 		c.mu.Lock()
 		waiting := c.relayed[m.ID]
-		delete(c.relayed, m.ID)
+		if delete(c.relayed, m.ID); len(c.relayed) == 0 {
+			c.relayed = nil // an empty map keeps the room of what was in it, for as long as the session
+		}
 		c.mu.Unlock()
 		if waiting != nil {
 			waiting <- m // has room for one

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	segment "github.com/segmentio/encoding/json"
 
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
@@ -35,7 +36,7 @@ func ParseInitialize(raw json.RawMessage) (*mcp.InitializeParams, error) {
 		mcp.InitializeParams
 		Capabilities *capabilities `json:"capabilities"`
 	}
-	if err := json.Unmarshal(raw, &p); err != nil {
+	if _, err := segment.Parse(raw, &p, segment.DontMatchCaseInsensitiveStructFields); err != nil {
 		return nil, fmt.Errorf("reading the params of initialize: %w", err)
 	}
 	out := p.InitializeParams

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"crypto/rand"
-	"maps"
 	"slices"
 	"time"
 
@@ -94,7 +93,7 @@ func (s *Session) sayHere(data []byte) error {
 // dropStandalone ends a standalone stream. s.mu is held.
 func (s *Session) dropStandalone(a *standalone) {
 	s.alone = slices.DeleteFunc(s.alone, func(b *standalone) bool { return a == b })
-	delete(s.streams, a.stream.ID)
+	s.dropStream(a.stream)
 	a.stream.End()
 	if s.m.Replica != nil && len(s.alone) == 0 {
 		go s.unclaimAlone()
@@ -108,12 +107,13 @@ func (s *Session) dropStale(now time.Time) {
 			s.dropStandalone(a)
 		}
 	}
-	for id, st := range s.streams {
-		if st.Settled() {
-			delete(s.streams, id) // the log has it all
+	s.streams = slices.DeleteFunc(s.streams, func(st *run.Stream) bool {
+		settled := st.Settled() // the log has it all
+		if settled {
 			s.alone = slices.DeleteFunc(s.alone, func(a *standalone) bool { return a.stream == st })
 		}
-	}
+		return settled
+	})
 }
 
 // KeepStream registers a stream that a client may come back to, with the calls that it owes, and makes it
@@ -165,14 +165,21 @@ func (s *Session) watch(st *run.Stream) {
 func (s *Session) open() []*run.Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Values(s.streams))
+	return slices.Clone(s.streams)
 }
 
-func (s *Session) keepStream(st *run.Stream) {
-	if s.streams == nil {
-		s.streams = make(map[string]*run.Stream)
+// keepStream notes a stream that is written here. s.mu is held, as it is for the next two.
+func (s *Session) keepStream(st *run.Stream) { s.streams = append(s.streams, st) }
+
+func (s *Session) dropStream(st *run.Stream) {
+	s.streams = slices.DeleteFunc(s.streams, func(have *run.Stream) bool { return have == st })
+}
+
+func (s *Session) stream(id string) *run.Stream {
+	if i := slices.IndexFunc(s.streams, func(st *run.Stream) bool { return st.ID == id }); i >= 0 {
+		return s.streams[i]
 	}
-	s.streams[st.ID] = st
+	return nil
 }
 
 // lostStream stops the calls of a stream that another replica has taken over: this one was thought dead.
@@ -184,7 +191,7 @@ func (s *Session) lostStream(st *run.Stream) {
 			runs = append(runs, r)
 		}
 	}
-	delete(s.streams, st.ID)
+	s.dropStream(st)
 	before := len(s.alone)
 	s.alone = slices.DeleteFunc(s.alone, func(a *standalone) bool { return a.stream == st })
 	standalone := len(s.alone) < before
@@ -204,7 +211,7 @@ func (s *Session) lostStream(st *run.Stream) {
 func (s *Session) Stream(id string) *run.Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.streams[id]
+	return s.stream(id)
 }
 
 // LetGo asks the responses that show streams of this session to close their connections: their clients

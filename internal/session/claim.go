@@ -267,7 +267,7 @@ func (s *Session) claiming(stream string, on bool) bool {
 		delete(s.claimed, stream)
 		return true
 	}
-	if s.claimed[stream] || s.streams[stream] != nil {
+	if s.claimed[stream] || s.stream(stream) != nil {
 		return false
 	}
 	if s.claimed == nil {

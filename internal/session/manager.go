@@ -240,11 +240,14 @@ func (s *Session) touch(now time.Time) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		m.extend(s.ID, now)
-		for _, st := range s.open() {
+		open := s.open()
+		for _, st := range open {
 			_ = m.Store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
 			_ = st.Verify(ctx)                                                 // renews the log of a quiet stream
 		}
-		_ = m.Store.Touch(ctx, aloneKey(s.ID), run.KeepOpen) // if there is one
+		if len(open) > 0 { // one of them may be standalone
+			_ = m.Store.Touch(ctx, aloneKey(s.ID), run.KeepOpen)
+		}
 		switch err := m.Store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
 			m.forget(s) // it expired, or ended elsewhere

@@ -73,10 +73,14 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 		f(&s.rec)
 		return nil
 	}
+	if s.updating == nil {
+		s.updating = make(chan struct{}, 1)
+	}
+	updating := s.updating
 	s.mu.Unlock()
 	select { // one at a time, or the older of two records could be taken for the newer one here
-	case s.updating <- struct{}{}:
-		defer func() { <-s.updating }()
+	case updating <- struct{}{}:
+		defer func() { <-updating }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -25,7 +25,7 @@ type Session struct {
 	ctx    context.Context // ends with the session's life here
 	cancel context.CancelCauseFunc
 
-	updating chan struct{} // has an element while the record in the store is changed
+	updating chan struct{} // has an element while the record in the store is changed; nil until it is
 
 	mu      sync.Mutex
 	rec     Record
@@ -38,7 +38,7 @@ type Session struct {
 	// unstored sessions have no record in the store.
 	unstored bool
 	runs     map[string]*run.Run      // by the key of the request's ID
-	streams  map[string]*run.Stream   // that clients can come back to
+	streams  []*run.Stream            // that clients can come back to; few, and a map for one is 300 bytes
 	mirrors  map[*run.Stream]struct{} // streams of other replicas, shown here
 	claimed  map[string]bool          // streams that are being taken over
 	alone    []*standalone
@@ -47,7 +47,7 @@ type Session struct {
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
-	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now(), updating: make(chan struct{}, 1)}
+	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }

@@ -14,21 +14,12 @@ func NewMirror(id string, after int64) *Stream {
 // Feed adds events that were read from the log; they must go on where the last ones ended. It waits
 // while the reader is slow. Errors: ctx's.
 func (s *Stream) Feed(ctx context.Context, events []Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, e := range events {
-		for {
-			s.mu.Lock()
-			if !s.full() || s.reader == nil {
-				break
-			}
-			if s.room == nil {
-				s.room = make(chan struct{})
-			}
-			room := s.room
-			s.mu.Unlock()
-			select {
-			case <-room:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+		for s.full() && s.reader != nil {
+			if err := s.awaitRoom(ctx); err != nil {
+				return err
 			}
 		}
 		s.events = append(s.events, e)
@@ -36,7 +27,6 @@ func (s *Stream) Feed(ctx context.Context, events []Event) error {
 		s.bytes += len(e.Data)
 		s.ended = s.ended || e.Kind == Last || e.Kind == End
 		s.wake()
-		s.mu.Unlock()
 	}
 	return nil
 }

@@ -118,10 +118,7 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 		if !s.volatile() {
 			s.trim()
 		}
-		if s.room != nil {
-			close(s.room)
-			s.room = nil
-		}
+		s.makeRoom()
 	}
 	ended = s.ended && r.pos == s.next
 	if s.err != nil && !ended {
@@ -154,9 +151,6 @@ func (r *Reader) Detach() {
 			s.kept.left = time.Now()
 			s.trim()
 		}
-		if s.room != nil {
-			close(s.room)
-			s.room = nil
-		}
+		s.makeRoom()
 	}
 }

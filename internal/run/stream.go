@@ -129,23 +129,29 @@ func (s *Stream) Send(ctx context.Context, data []byte) error {
 	if s.said(data) {
 		return nil
 	}
-	for {
-		s.mu.Lock()
-		if !s.full() || s.err != nil || s.ended {
-			err := s.append(Event{Kind: Message, Data: data})
-			s.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.full() && s.err == nil && !s.ended {
+		if err := s.awaitRoom(ctx); err != nil {
 			return err
 		}
-		if s.room == nil {
-			s.room = make(chan struct{})
-		}
-		room := s.room
-		s.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	}
+	return s.append(Event{Kind: Message, Data: data})
+}
+
+// awaitRoom waits until there may be room again. s.mu is held, but not while waiting. Errors: ctx's.
+func (s *Stream) awaitRoom(ctx context.Context) error {
+	if s.room == nil {
+		s.room = make(chan struct{})
+	}
+	room := s.room
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-room:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -167,18 +173,9 @@ func (s *Stream) Offer(data []byte) error {
 	defer s.mu.Unlock()
 	if s.full() && s.reader != nil && s.reader.pos != s.stalled {
 		at := s.reader.pos
-		if s.room == nil {
-			s.room = make(chan struct{})
-		}
-		room := s.room
-		s.mu.Unlock()
-		timer := time.NewTimer(offerPatience)
-		select {
-		case <-room:
-		case <-timer.C:
-		}
-		timer.Stop()
-		s.mu.Lock()
+		patience, cancel := context.WithTimeout(context.Background(), offerPatience)
+		_ = s.awaitRoom(patience) // it may still be full: see below
+		cancel()
 		if s.full() {
 			s.stalled = at
 		}
@@ -369,6 +366,11 @@ func (s *Stream) wake() {
 	if s.reader != nil {
 		s.reader.rouse()
 	}
+	s.makeRoom()
+}
+
+// makeRoom wakes those in awaitRoom. s.mu is held.
+func (s *Stream) makeRoom() {
 	if s.room != nil {
 		close(s.room)
 		s.room = nil

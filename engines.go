@@ -15,6 +15,7 @@ import (
 type engines struct {
 	log      *slog.Logger
 	onChange func(e *engine.Engine, method string, params json.RawMessage)
+	voice    engine.Voice
 	// watched is called for each engine that begins to be watched.
 	watched func(e *engine.Engine)
 
@@ -53,6 +54,7 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 		c.evict()
 	}
 	k := &keptEngine{engine: engine.New(server, c.log), last: c.tick}
+	k.engine.Voice = c.voice
 	c.kept[server] = k
 	if c.watched != nil { // clients of other replicas may be interested in it from the first
 		k.again = true

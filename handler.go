@@ -86,6 +86,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	})
 	h.engines.log = h.log
 	h.engines.onChange = h.changed
+	h.engines.voice = h.sessions.Voice
 	if h.replica != nil {
 		h.changes.h = h
 		h.engines.watched = h.changes.subscribeAll

@@ -259,7 +259,7 @@ func (c *legacyCall) repeatable() bool {
 
 func newLegacyCall(r *http.Request, s *session.Session, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *legacyCall {
 	c := &legacyCall{
-		run:     run.Start(r.Context(), s, id, method, st),
+		run:     run.Start(r.Context(), s.ID, id, method, st),
 		session: s,
 		params:  params,
 		token:   token,

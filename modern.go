@@ -58,7 +58,7 @@ func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Mes
 		return
 	}
 	st := run.NewStream("", 1)
-	rn := run.Start(r.Context(), nil, m.ID, m.Method, st)
+	rn := run.Start(r.Context(), "", m.ID, m.Method, st)
 	if e := h.limits.admit(c.principal, rn); e != nil {
 		rn.Cancel()
 		writeRefused(w, busyStatus(e), m.ID, e)

@@ -20,6 +20,9 @@ import (
 
 // Engine drives one server. Its methods are safe for concurrent use.
 type Engine struct {
+	// Voice may be set before the first use. Without it a session that has been closed is silent.
+	Voice Voice
+
 	server *mcp.Server
 	log    *slog.Logger
 

@@ -29,6 +29,9 @@ type Session struct {
 // The contexts of calls that go through the connection descend from ctx.
 func (e *Engine) Connect(ctx context.Context, id string, state *mcp.ServerSessionState, out Outlet) (*Session, error) {
 	e.guard()
+	if id != "" {
+		e.giveVoice()
+	}
 	c := newConn(id, out)
 	ss, err := e.server.Connect(ctx, c, &mcp.ServerSessionOptions{State: state})
 	if err != nil {

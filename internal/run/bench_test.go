@@ -11,7 +11,7 @@ func BenchmarkAnswer(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		st := NewStream("", 1)
-		r := Start(b.Context(), b, "7", "tools/call", st)
+		r := Start(b.Context(), "", "7", "tools/call", st)
 		rd := st.Attach(-1)
 		r.Answer(response, http.StatusOK)
 		if _, whole, _ := rd.Whole(); !whole {

@@ -17,9 +17,9 @@ type Run struct {
 	ID     wire.ID
 	Method string
 	Stream *Stream
-	// Owner is the session that the run belongs to, if any. What a handler says to
+	// Owner is the ID of the session that the run belongs to, if any. What a handler says to
 	// somebody else's client must not land here, whatever context it uses.
-	Owner any
+	Owner string
 
 	parent
 	cancel context.CancelCauseFunc
@@ -37,7 +37,7 @@ const (
 
 // Start returns a run. Its context has the values of ctx, which HTTP middleware may have put there, and not its
 // end: whoever ends what the run belongs to cancels the run, which says what becomes of its stream, too.
-func Start(ctx context.Context, owner any, id wire.ID, method string, s *Stream) *Run {
+func Start(ctx context.Context, owner string, id wire.ID, method string, s *Stream) *Run {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	return &Run{ID: id, Method: method, Stream: s, Owner: owner, parent: ctx, cancel: cancel}
 }

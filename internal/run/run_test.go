@@ -25,7 +25,7 @@ func TestRunHasOneEnd(t *testing.T) {
 	} {
 		s := NewStream("S", 1)
 		rd := s.Attach(-1)
-		r := Start(context.Background(), t, "1", "tools/call", s)
+		r := Start(context.Background(), "", "1", "tools/call", s)
 		if !r.Open() || r.Context().Err() != nil || From(r.Context()) != r {
 			t.Fatalf("%s: the run does not begin well", c.name)
 		}
@@ -49,7 +49,7 @@ func TestRunRaces(t *testing.T) {
 	for range 500 {
 		s := NewStream("S", 1)
 		rd := s.Attach(-1)
-		r := Start(context.Background(), t, "1", "tools/call", s)
+		r := Start(context.Background(), "", "1", "tools/call", s)
 		var all sync.WaitGroup
 		for _, f := range []func(){
 			func() { r.Answer([]byte("a"), 200) },
@@ -75,7 +75,7 @@ func TestRunFreesItsHandler(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := NewStream("S", 1)
 			s.Attach(-1)
-			r := Start(context.Background(), t, "1", "tools/call", s)
+			r := Start(context.Background(), "", "1", "tools/call", s)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)

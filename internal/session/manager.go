@@ -168,14 +168,7 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	if s := m.hold(id, principal); s != nil {
 		return s, nil
 	}
-	raw, err := m.Store.Get(ctx, recordKey(id))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("finding the session: %w", err)
-	}
-	rec, err := decodeRecord(raw)
+	rec, err := m.record(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +179,31 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	if err != nil {
 		return nil, err
 	}
+	s, err := m.revive(id, e, rec)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Reading does not renew the record's time; being used does.
+	s.touch(time.Now())
+	return s, nil
+}
+
+// record reads a session's record. Errors: ErrNotFound, store.ErrUnavailable.
+func (m *Manager) record(ctx context.Context, id string) (*Record, error) {
+	raw, err := m.Store.Get(ctx, recordKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("finding the session: %w", err)
+	}
+	return decodeRecord(raw)
+}
+
+// revive returns a session that is alive here, held; if nobody has brought it to life meanwhile, as the record says.
+func (m *Manager) revive(id string, e *engine.Engine, rec *Record) (*Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -193,16 +211,52 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	}
 	s := m.live[id]
 	if s == nil || s.isClosed() { // it may be on its way out
-		s = newSession(m, id, e, *rec)
+		s = newSession(m, id, e, *rec) // its last use is that of the record, which may be long ago
 		m.live[id] = s
 		m.startSweep()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.using++
-	// Reading does not renew the record's time; being used does.
-	s.touch(time.Now())
 	return s, nil
+}
+
+// Voice is the [engine.Voice] of a session's handlers, which may speak long after their calls. It does not count as a use
+// of the session: a server that never falls silent must not keep it for ever.
+func (m *Manager) Voice(ctx context.Context, e *engine.Engine, id string) (*engine.Session, func(), error) {
+	m.mu.Lock()
+	s := m.live[id]
+	m.mu.Unlock()
+	if s == nil || !s.hold() {
+		rec, err := m.record(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s, err = m.revive(id, e, rec); err != nil {
+			return nil, nil, err
+		}
+	}
+	done := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.using--
+	}
+	server, err := s.Server()
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return server, done, nil
+}
+
+func (s *Session) hold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.using++
+	return true
 }
 
 func (s *Session) isClosed() bool {
@@ -383,7 +437,7 @@ func (m *Manager) expireOpened(now time.Time) {
 func (m *Manager) extend(id string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if o, ok := m.opened[id]; ok {
+	if o, ok := m.opened[id]; ok && now.Add(m.keep()).After(o.until) {
 		o.until = now.Add(m.keep())
 		m.opened[id] = o
 	}

@@ -200,14 +200,14 @@ func TestEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		stream := run.NewStream("", 1)
-		r := run.Start(context.Background(), s, "1", "tools/call", stream)
+		r := run.Start(context.Background(), s.ID, "1", "tools/call", stream)
 		if err := s.Begin(r); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.KeepStream(t.Context(), stream, nil); err != nil {
 			t.Fatal(err)
 		}
-		theirs := run.Start(context.Background(), other, "1", "tools/call", run.NewStream("", 1))
+		theirs := run.Start(context.Background(), other.ID, "1", "tools/call", run.NewStream("", 1))
 		if err := other.Begin(theirs); err != nil {
 			t.Fatal(err)
 		}
@@ -365,7 +365,7 @@ func (h *house) logs(s *Session) string {
 	}
 	st := run.NewStream("", 1)
 	rd := st.Attach(-1)
-	r := run.Start(context.Background(), s, "1", "tools/call", st)
+	r := run.Start(context.Background(), s.ID, "1", "tools/call", st)
 	if _, err := server.Do(r.Context(), &engine.Call{Method: "tools/call", Params: json.RawMessage(`{"name":"log"}`), Extra: &mcp.RequestExtra{}}); err != nil {
 		h.t.Fatal(err)
 	}
@@ -461,7 +461,7 @@ func TestRuns(t *testing.T) {
 		h := newHouse(t, memory.New(), nil)
 		s := h.mustFind(h.open("").ID, "")
 		begin := func(id wire.ID, method string) (*run.Run, error) {
-			r := run.Start(context.Background(), s, id, method, run.NewStream("", 1))
+			r := run.Start(context.Background(), s.ID, id, method, run.NewStream("", 1))
 			return r, s.Begin(r)
 		}
 		number, err := begin(`1`, "tools/call")

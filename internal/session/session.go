@@ -32,7 +32,7 @@ type Session struct {
 	server  *engine.Session // nil while nobody needs it
 	stale   bool            // server is not as the record says
 	using   int             // requests and open streams
-	last    time.Time       // when using became zero
+	last    time.Time       // when a client's request was last over
 	touched time.Time       // when the record's time was last renewed
 	closed  bool
 	// unstored sessions have no record in the store.
@@ -47,7 +47,7 @@ type Session struct {
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
-	s := &Session{ID: id, Engine: e, m: m, rec: rec, last: time.Now()}
+	s := &Session{ID: id, Engine: e, m: m, rec: rec}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
@@ -104,7 +104,7 @@ func (s *Session) rest(now time.Time) {
 
 // busy reports whether there is something that the session must stay alive here for. s.mu is held.
 func (s *Session) busy() bool {
-	return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0
+	return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0 || len(s.waiting) > 0
 }
 
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
@@ -256,7 +256,7 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 
 // deliver puts a message on the stream of the run that it was said in, else on the standalone stream.
 func (s *Session) deliver(ctx context.Context, method string, data []byte) error {
-	if r := run.From(ctx); r != nil && r.Owner == s {
+	if r := run.From(ctx); r != nil && r.Owner == s.ID {
 		return r.Send(ctx, data)
 	}
 	switch method {

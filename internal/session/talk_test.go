@@ -34,7 +34,7 @@ func startAsking(t *testing.T, s *Session, id wire.ID) *asking {
 		t.Fatal(err)
 	}
 	st := run.NewStream("", 1)
-	a := &asking{run: run.Start(context.Background(), s, id, "tools/call", st), reader: st.Attach(-1), done: make(chan error, 1)}
+	a := &asking{run: run.Start(context.Background(), s.ID, id, "tools/call", st), reader: st.Attach(-1), done: make(chan error, 1)}
 	if err := s.Begin(a.run); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestQuestionsAreTakenBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := run.NewStream("", 1)
-		a := &asking{run: run.Start(context.Background(), s, "1", "tools/call", st), reader: st.Attach(-1)}
+		a := &asking{run: run.Start(context.Background(), s.ID, "1", "tools/call", st), reader: st.Attach(-1)}
 		ctx, cancel := context.WithTimeout(a.run.Context(), time.Second) // the handler's own patience
 		defer cancel()
 		if _, err := server.Do(ctx, &engine.Call{Method: "tools/call", Params: json.RawMessage(`{"name":"ask"}`), Extra: &mcp.RequestExtra{}}); err == nil {
@@ -211,7 +211,7 @@ func TestWhatMayBeAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory.New(), nil)
 		s := h.mustFind(h.open("").ID, "")
-		r := run.Start(context.Background(), s, "1", "tools/call", run.NewStream("", 1))
+		r := run.Start(context.Background(), s.ID, "1", "tools/call", run.NewStream("", 1))
 		r.Stream.Attach(-1)
 		var failed atomic.Int64
 		ask := func(method string) error {
@@ -249,7 +249,7 @@ func TestWhatMayBeAsked(t *testing.T) {
 		if err := fresh.Establish(t.Context(), wire.Rev1125, json.RawMessage(hello)); err != nil {
 			t.Fatal(err)
 		}
-		r = run.Start(context.Background(), fresh, "1", "tools/call", run.NewStream("", 1))
+		r = run.Start(context.Background(), fresh.ID, "1", "tools/call", run.NewStream("", 1))
 		for method, want := range map[string]bool{"ping": true, "elicitation/create": false} {
 			err := fresh.Say(r.Context(), engine.Outgoing{Method: method, Ref: method, Reply: func(json.RawMessage, *wire.Error) {}})
 			if (err == nil) != want {
@@ -269,7 +269,7 @@ func TestOwner(t *testing.T) {
 		s, other := h.mustFind(h.open("").ID, ""), h.mustFind(h.open("").ID, "")
 		st := run.NewStream("", 1)
 		rd := st.Attach(-1)
-		theirs := run.Start(context.Background(), other, "1", "tools/call", st)
+		theirs := run.Start(context.Background(), other.ID, "1", "tools/call", st)
 		if err := s.Say(theirs.Context(), engine.Outgoing{Method: "notifications/message", Params: json.RawMessage(`{}`)}); !errors.Is(err, ErrNoStream) {
 			t.Errorf("%v", err)
 		}

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"reflect"
+
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// Voice finds the session with this ID in place of one that has been closed, because nobody used it, while a handler
+// kept hold of it. It stays until done is called.
+type Voice func(ctx context.Context, e *Engine, id string) (s *Session, done func(), err error)
+
+// voiced lets what is said on an SDK session that has been closed reach its client all the same. For a handler an
+// [mcp.ServerSession] lives as long as its client's session does; here it rests when nothing needs it, and another one
+// takes its place at the next request.
+//
+//go:noinline // see guarded
+func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+		res, err := next(ctx, method, req)
+		ss, ok := req.GetSession().(*mcp.ServerSession)
+		if err == nil || e.Voice == nil || !ok || ss.ID() == "" || !isClosed(err) {
+			return res, err
+		}
+		s, done, missing := e.Voice(ctx, e, ss.ID())
+		if missing != nil {
+			return res, err // the session has ended, or is out of reach
+		}
+		defer done()
+		if s.ss == ss {
+			return res, err
+		}
+		return next(ctx, method, withSession(req, s.ss))
+	}
+}
+
+var voicedCode = reflect.ValueOf(voiced(nil, nil)).Pointer()
+
+// giveVoice sees to it that the outermost sending middleware of the server is ours.
+func (e *Engine) giveVoice() {
+	var h mcp.MethodHandler
+	e.server.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		h = next
+		return next
+	})
+	if reflect.ValueOf(h).Pointer() != voicedCode {
+		e.server.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler { return voiced(e, next) })
+	}
+}
+
+// isClosed reports whether the SDK refused to send because a session is closed. For notifications it says so by a code
+// only (those of jsonrpc2.ErrClientClosing and ErrServerClosing, which are not exported).
+func isClosed(err error) bool {
+	if errors.Is(err, mcp.ErrConnectionClosed) {
+		return true
+	}
+	e, ok := errors.AsType[*jsonrpc.Error](err)
+	return ok && (e.Code == -32003 || e.Code == -32004)
+}
+
+// withSession returns a copy of a request that goes out on another session. Its type differs with its params.
+func withSession(req mcp.Request, ss *mcp.ServerSession) mcp.Request {
+	old := reflect.ValueOf(req).Elem()
+	other := reflect.New(old.Type())
+	other.Elem().Set(old)
+	other.Elem().FieldByName("Session").Set(reflect.ValueOf(ss))
+	return other.Interface().(mcp.Request) //nolint:forcetypeassert // it has the type of req
+}

@@ -62,6 +62,16 @@ func (h *Handler) tellSessions(method string, params json.RawMessage, e *engine.
 	})
 }
 
+// tellListeners tells the sessions that only listen what a server says to all of its sessions: those that are connected are
+// told one by one.
+func (h *Handler) tellListeners(e *engine.Engine, method string, params json.RawMessage) {
+	h.sessions.Each(func(s *session.Session) {
+		if s.Engine == e {
+			s.Overhear(method, params)
+		}
+	})
+}
+
 // takeNote takes a note of another replica.
 func (h *Handler) takeNote(n replica.Note) {
 	if h.sessions.Take(n) {

@@ -15,6 +15,7 @@ import (
 type engines struct {
 	log      *slog.Logger
 	onChange func(e *engine.Engine, method string, params json.RawMessage)
+	onTell   func(e *engine.Engine, method string, params json.RawMessage)
 	voice    engine.Voice
 	// watched is called for each engine that begins to be watched.
 	watched func(e *engine.Engine)
@@ -64,7 +65,10 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 }
 
 func (c *engines) watch(e *engine.Engine) {
-	began, err := e.Watch(func(method string, params json.RawMessage) { c.onChange(e, method, params) })
+	began, err := e.Watch(
+		func(method string, params json.RawMessage) { c.onChange(e, method, params) },
+		func(method string, params json.RawMessage) { c.onTell(e, method, params) },
+	)
 	if err != nil {
 		c.log.Warn("changes of the server will not be told", "error", err)
 		return

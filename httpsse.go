@@ -132,7 +132,11 @@ func (h *Handler) initializeHTTPSSE(r *http.Request, o *oldSession, m wire.Messa
 		answer(nil, e)
 		return
 	}
-	result, version, err := initialize(r, o.session, params)
+	if o.session.Version() != "" {
+		answer(nil, wire.InvalidRequest("Invalid request: the session is initialized"))
+		return
+	}
+	result, version, err := initialize(r, o.session.Engine, o.session, params)
 	if err != nil {
 		answer(nil, engine.ToError(err))
 		return

@@ -122,7 +122,7 @@ func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire
 		return
 	}
 	defer s.Release()
-	result, version, err := initialize(r, s, params)
+	result, version, err := initialize(r, eng, s, params)
 	if err != nil {
 		h.sessions.Discard(s)
 		writeError(w, http.StatusOK, m.ID, engine.ToError(err))
@@ -137,16 +137,16 @@ func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire
 	writeJSON(w, http.StatusOK, wire.AppendResult(nil, m.ID, result))
 }
 
-func initialize(r *http.Request, s *session.Session, params json.RawMessage) (result json.RawMessage, version string, err error) {
-	server, err := s.Server()
+func initialize(r *http.Request, e *engine.Engine, s *session.Session, params json.RawMessage) (result json.RawMessage, version string, err error) {
+	res, err := e.Initialize(context.WithoutCancel(r.Context()), s.ID, params, extraOf(r), s)
 	if err != nil {
 		return nil, "", err
 	}
-	result, err = server.Relay(s.Context(), &engine.Call{Method: "initialize", Params: params, Extra: extraOf(r)})
-	if err != nil {
-		return nil, "", err
-	}
-	return result, wire.Unquote(wire.Member(result, "protocolVersion")), nil
+	err = e.Safely("initialize", func() error { // writing a result calls code of the handler's types, too
+		result, err = engine.AppendResult(nil, res)
+		return err
+	})
+	return result, wire.Unquote(wire.Member(result, "protocolVersion")), err
 }
 
 func extraOf(r *http.Request) *mcp.RequestExtra {
@@ -175,9 +175,7 @@ func (h *Handler) notify(r *http.Request, s *session.Session, m wire.Message) er
 		}
 		return nil // what is unknown, done or malformed is ignored (Cancellation, "Error Handling")
 	case "notifications/initialized":
-		if err := s.SetInitialized(r.Context()); err != nil {
-			return err
-		}
+		return s.Initialized(r.Context(), m.Params, extraOf(r))
 	case "notifications/progress":
 		if m.Params == nil {
 			return wire.InvalidParams("Invalid params: notifications/progress needs params")

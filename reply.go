@@ -200,7 +200,8 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	out.buf = append(out.buf, v.prelude...)
 	out.flush()
 
-	quiet := time.NewTicker(v.keepAlive)
+	last := time.Now()
+	quiet := time.AfterFunc(v.keepAlive, rd.Rouse) // a ticker would be 300 bytes of each client that waits
 	defer quiet.Stop()
 	done := r.Context().Done()
 	quietly := v.resumed // nothing was shown on this connection
@@ -228,8 +229,13 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 			out.flush()
 			return
 		}
-		if len(events) > 0 {
+		waited := len(events) == 0 && time.Since(last) >= v.keepAlive
+		if waited && !ended && err == nil {
+			out.buf = append(out.buf, wire.KeepAlive...)
+		}
+		if waited || len(events) > 0 {
 			out.flush()
+			last = time.Now()
 			quiet.Reset(v.keepAlive)
 		}
 		if ended || err != nil || rd.Taken() {
@@ -241,9 +247,6 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		}
 		select {
 		case <-rd.Wake():
-		case <-quiet.C:
-			out.buf = append(out.buf, wire.KeepAlive...)
-			out.flush()
 		case <-done:
 			switch {
 			case timeIsUp(r) && known:

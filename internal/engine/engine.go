@@ -35,6 +35,7 @@ type Engine struct {
 	mu       sync.Mutex
 	watcher  *Session
 	onChange func(method string, params json.RawMessage)
+	onTell   func(method string, params json.RawMessage)
 }
 
 // New returns an engine for server.
@@ -86,12 +87,12 @@ func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 	}
 }
 
-// Watch begins to watch the server for changes, once, and reports whether it did; f is then called with each change
-// notification. f must not block.
+// Watch begins to watch the server, once, and reports whether it did. changed is then called with each change notification,
+// and must not block; told with each other one that a handler sends to all of [mcp.Server.Sessions].
 //
 // The SDK tells of changes only to sessions that are connected. One quiet session of our own
-// stands for all of ours, so that an idle client costs its record and nothing here.
-func (e *Engine) Watch(f func(method string, params json.RawMessage)) (began bool, err error) {
+// stands for all of ours that are not, so that an idle client costs its record and nothing here.
+func (e *Engine) Watch(changed, told func(method string, params json.RawMessage)) (began bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watcher != nil {
@@ -100,8 +101,9 @@ func (e *Engine) Watch(f func(method string, params json.RawMessage)) (began boo
 	state := &mcp.ServerSessionState{
 		InitializeParams:  &mcp.InitializeParams{ProtocolVersion: watcherRevision, Capabilities: &mcp.ClientCapabilities{}},
 		InitializedParams: &mcp.InitializedParams{},
+		LogLevel:          "debug", // those that it stands for each have their own
 	}
-	e.onChange = f
+	e.onChange, e.onTell = changed, told
 	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
 	e.listed.Add(1) // what was read before may have changed unheard
 	e.tools.Store(nil)
@@ -141,7 +143,7 @@ func (e *Engine) watched() bool {
 func (e *Engine) Close() {
 	e.mu.Lock()
 	w := e.watcher
-	e.watcher, e.onChange = nil, nil
+	e.watcher, e.onChange, e.onTell = nil, nil, nil
 	e.mu.Unlock()
 	if w != nil {
 		w.Close()
@@ -155,12 +157,16 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 	if m.Reply != nil {
 		return errNoClient
 	}
-	if m.Method == "notifications/tools/list_changed" {
+	o.e.mu.Lock()
+	f := o.e.onTell
+	switch m.Method {
+	case "notifications/tools/list_changed":
 		o.e.listed.Add(1)
 		o.e.tools.Store(nil)
+		f = o.e.onChange
+	case "notifications/prompts/list_changed", "notifications/resources/list_changed", "notifications/resources/updated":
+		f = o.e.onChange
 	}
-	o.e.mu.Lock()
-	f := o.e.onChange
 	o.e.mu.Unlock()
 	if f != nil {
 		f(m.Method, m.Params)

@@ -66,7 +66,7 @@ func Direct(method string) bool { return direct[method] != nil }
 // Do calls the composed handler on the calling goroutine. A panic of the
 // handler is logged and becomes an error.
 func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
-	defer func() {
+	defer func() { // decoding may call code of the handler's types, too
 		if p := recover(); p != nil {
 			res, err = nil, s.engine.panicked(c.Method, p)
 		}

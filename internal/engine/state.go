@@ -79,6 +79,41 @@ func PrepareInitialize(raw json.RawMessage) (json.RawMessage, *wire.Error) {
 // maxInitialize bounds what a client can have kept for as long as its session lasts, in the store too.
 const maxInitialize = 64 << 10
 
+// Initialize has the server answer a client's initialize. It does so on an SDK session that is closed with the answer: a
+// client that goes on is connected as the answer says, when and where there is need.
+func (e *Engine) Initialize(ctx context.Context, id string, params json.RawMessage, extra *mcp.RequestExtra, out Outlet) (mcp.Result, error) {
+	s, err := e.Connect(ctx, id, nil, out)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	p, err := ParseInitialize(params)
+	if err != nil {
+		return nil, wire.InvalidParams("Invalid params: " + err.Error())
+	}
+	req := &mcp.ServerRequest[*mcp.InitializeParams]{Session: s.ss, Params: p, Extra: extra}
+	return s.call(ctx, "initialize", req)
+}
+
+// Initialized tells the server that a client has said notifications/initialized, and returns when its handler has.
+func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra *mcp.RequestExtra) error {
+	p := &mcp.InitializedParams{}
+	if len(params) > 0 {
+		if _, err := segment.Parse(params, p, segment.DontMatchCaseInsensitiveStructFields); err != nil {
+			return fmt.Errorf("reading the params of notifications/initialized: %w", err)
+		}
+	}
+	req := &mcp.InitializedRequest{Session: s.ss, Params: p, Extra: extra}
+	_, err := s.call(ctx, "notifications/initialized", req)
+	return err
+}
+
+// call calls the composed handler. The guard turns a panic into an error, and no result of a request, too.
+func (s *Session) call(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+	s.engine.guard()
+	return s.engine.composed()(ctx, method, req)
+}
+
 // NegotiatedParams returns the params of initialize as if the client had asked for version.
 func NegotiatedParams(raw json.RawMessage, version string) json.RawMessage {
 	return wire.ReplaceMember(raw, "protocolVersion", wire.AppendString(nil, version))

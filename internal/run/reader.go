@@ -30,6 +30,13 @@ func (s *Stream) Attach(after int64) *Reader {
 	return r
 }
 
+// Rouse wakes whoever waits, though there may be nothing new.
+func (r *Reader) Rouse() {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	r.rouse()
+}
+
 // rouse tells of something new. The stream's mutex is held.
 func (r *Reader) rouse() {
 	if r.wake == nil {

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -231,6 +232,19 @@ func (s *Session) LetGo(retry time.Duration, calls bool) {
 	}
 	for st := range s.mirrors {
 		st.Release(retry)
+	}
+}
+
+// Overhear tells the client what its server says to all, if it only listens. Otherwise the SDK tells it, on its own session.
+func (s *Session) Overhear(method string, params json.RawMessage) {
+	s.mu.Lock()
+	listens := s.server == nil && len(s.alone) > 0
+	if method == "notifications/message" && !wire.LevelReaches(wire.Member(params, "level"), s.rec.LogLevel) {
+		listens = false
+	}
+	s.mu.Unlock()
+	if listens {
+		s.SayAloneIfHere(wire.AppendCall(nil, "", method, params))
 	}
 }
 

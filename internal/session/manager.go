@@ -138,6 +138,7 @@ func (m *Manager) Discard(s *Session) {
 func (s *Session) Establish(ctx context.Context, version string, initialize json.RawMessage) error {
 	s.mu.Lock()
 	s.rec.Version, s.rec.Initialize = version, initialize
+	s.disconnect() // from before it was initialized
 	raw, err := json.Marshal(&s.rec)
 	s.mu.Unlock()
 	if err != nil {
@@ -159,6 +160,7 @@ func (s *Session) EstablishHere(version string, initialize json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rec.Version, s.rec.Initialize, s.unstored = version, initialize, true
+	s.disconnect() // as above
 }
 
 // Find returns the session and holds it; the caller must [Session.Release] it. find gives
@@ -236,7 +238,9 @@ func (m *Manager) Voice(ctx context.Context, e *engine.Engine, id string) (*engi
 			return nil, nil, err
 		}
 	}
+	s.speaks(1)
 	done := func() {
+		s.speaks(-1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.using--
@@ -247,6 +251,13 @@ func (m *Manager) Voice(ctx context.Context, e *engine.Engine, id string) (*engi
 		return nil, nil, err
 	}
 	return server, done, nil
+}
+
+// speaks counts the handlers that have something to say, for which the SDK's session must stay.
+func (s *Session) speaks(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.voices += n
 }
 
 func (s *Session) hold() bool {

@@ -80,7 +80,7 @@ func (h *house) open(principal string) *Session {
 	if err := s.Establish(context.Background(), wire.Rev1125, json.RawMessage(hello)); err != nil {
 		h.t.Fatal(err)
 	}
-	if err := s.SetInitialized(context.Background()); err != nil {
+	if err := s.Initialized(context.Background(), nil, nil); err != nil {
 		h.t.Fatal(err)
 	}
 	s.Release()
@@ -221,7 +221,7 @@ func TestEnd(t *testing.T) {
 		if e := <-told; e == nil {
 			t.Error("who waits for an answer is not told")
 		}
-		if r.Open() || r.Context().Err() == nil || !stream.Ended() || !alone.Ended() || s.Context().Err() == nil {
+		if r.Open() || r.Context().Err() == nil || !stream.Ended() || !alone.Ended() || !s.isClosed() {
 			t.Error("something goes on")
 		}
 		if _, err := h.find(id, "alice"); !errors.Is(err, ErrNotFound) {
@@ -503,7 +503,7 @@ func TestRuns(t *testing.T) {
 		}
 		s.Release()
 		time.Sleep(2 * timeout) // what runs keeps its session
-		if !number.Open() || s.Context().Err() != nil {
+		if !number.Open() || s.isClosed() {
 			t.Error("a call was cut off because its session was idle")
 		}
 		h.close()
@@ -530,7 +530,7 @@ func TestFindWithoutStore(t *testing.T) {
 		if err := h.End(t.Context(), warm); err == nil {
 			t.Error("a session was ended that is still in the store")
 		}
-		if warm.Context().Err() != nil {
+		if warm.isClosed() {
 			t.Error("it is ended here all the same")
 		}
 		warm.Release()

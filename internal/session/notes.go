@@ -137,7 +137,7 @@ func (m *Manager) Doubt() {
 	m.Each(func(s *Session) {
 		go func() {
 			_ = s.reload() // the next request that needs the record says so
-			ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			for _, st := range s.open() {
 				_ = st.Verify(ctx) // a stream that is lost is given up
@@ -148,7 +148,7 @@ func (m *Manager) Doubt() {
 
 // reload reads the record again. A record that is gone ends the session here. Errors: those of the store.
 func (s *Session) reload() error {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	raw, err := s.m.Store.Get(ctx, recordKey(s.ID))
 	if errors.Is(err, store.ErrNotFound) {
@@ -174,10 +174,7 @@ func (s *Session) reload() error {
 // refresh disconnects a stale SDK session that no call uses. s.mu is held.
 func (s *Session) refresh() {
 	if s.stale && len(s.runs) == 0 {
-		if s.server != nil {
-			go s.server.Close()
-		}
-		s.server, s.stale = nil, false
+		s.disconnect()
 	}
 }
 
@@ -274,7 +271,7 @@ func (s *Session) SayAlone(data []byte) error {
 	if s.m.Replica == nil {
 		return s.sayHere(data)
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	at := s.aloneAt(ctx)
 	if at == s.m.Replica.ID {
@@ -296,7 +293,7 @@ func (s *Session) SayAloneIfHere(data []byte) {
 		return
 	}
 	if s.m.Replica != nil {
-		ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if at := s.aloneAt(ctx); at != s.m.Replica.ID {
 			return

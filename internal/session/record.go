@@ -30,7 +30,7 @@ var (
 	ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
 	// ErrNoStream: the client has no stream open on which the message could go.
 	ErrNoStream = errors.New("the client has no stream open")
-	// ErrEnded is the cause that a session's calls are cancelled with when it ends.
+	// ErrEnded: the session has ended, or its life here has.
 	ErrEnded = errors.New("session ended")
 )
 
@@ -124,9 +124,30 @@ func decodeRecord(raw []byte) (*Record, error) {
 	return &rec, nil
 }
 
-// SetInitialized notes that the client has said notifications/initialized.
-func (s *Session) SetInitialized(ctx context.Context) error {
-	return s.update(ctx, func(r *Record) { r.Initialized = true })
+// Initialized notes that the client has said notifications/initialized, and tells the server so, aside: its handler may ask
+// the client something, who first waits for an answer to this.
+func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra *mcp.RequestExtra) error {
+	s.speaks(1)
+	server, err := s.Server() // first: one that is connected as initialized is not told again
+	if err == nil {
+		err = s.update(ctx, func(r *Record) { r.Initialized = true })
+	}
+	if err != nil {
+		s.speaks(-1)
+		return err
+	}
+	go func() {
+		if err := server.Initialized(context.WithoutCancel(ctx), params, extra); err != nil {
+			s.m.Log.Info("notifications/initialized", "session", short(s.ID), "error", err)
+		}
+		s.speaks(-1)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.onlyListens() { // many clients never do anything else
+			s.disconnect()
+		}
+	}()
+	return nil
 }
 
 // SetLogLevel notes the level of logging/setLevel.

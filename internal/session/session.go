@@ -22,18 +22,18 @@ type Session struct {
 	Engine *engine.Engine
 	m      *Manager
 
-	ctx    context.Context // ends with the session's life here
-	cancel context.CancelCauseFunc
-
 	updating chan struct{} // has an element while the record in the store is changed; nil until it is
 
 	mu      sync.Mutex
 	rec     Record
 	server  *engine.Session // nil while nobody needs it
-	stale   bool            // server is not as the record says
-	using   int             // requests and open streams
-	last    time.Time       // when a client's request was last over
-	touched time.Time       // when the record's time was last renewed
+	warm    bool            // server was asked for since the last sweep
+	voices  int             // handlers that speak on it after their calls
+	asks    askable
+	stale   bool      // server is not as the record says
+	using   int       // requests and open streams
+	last    time.Time // when a client's request was last over
+	touched time.Time // when the record's time was last renewed
 	closed  bool
 	// unstored sessions have no record in the store.
 	unstored bool
@@ -47,9 +47,7 @@ type Session struct {
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
-	s := &Session{ID: id, Engine: e, m: m, rec: rec}
-	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	return s
+	return &Session{ID: id, Engine: e, m: m, rec: rec}
 }
 
 // Version returns the negotiated revision.
@@ -84,6 +82,13 @@ func (s *Session) rest(now time.Time) {
 		s.touch(now)
 		defer s.m.extend(s.ID, now)
 	}
+	switch {
+	case s.server == nil || !s.onlyListens():
+	case s.warm:
+		s.warm = false
+	default:
+		s.disconnect()
+	}
 	idle := !busy && len(s.rec.Subscriptions) == 0 && now.Sub(s.last) >= rest || !busy && now.Sub(s.last) > s.m.Timeout
 	if !idle || s.closed {
 		s.mu.Unlock()
@@ -107,6 +112,42 @@ func (s *Session) busy() bool {
 	return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0 || len(s.waiting) > 0
 }
 
+// onlyListens reports whether nothing needs the SDK's session: the client is there for what it may be told, and for that
+// the engine's watcher stands in, see [Session.Overhear]. One that can be asked is connected, because only
+// its own session can ask it. s.mu is held.
+func (s *Session) onlyListens() bool {
+	return !s.unstored && len(s.runs) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0 && !s.canBeAsked()
+}
+
+// disconnect lets go of the SDK's session. The next that needs one connects it anew. s.mu is held.
+func (s *Session) disconnect() {
+	if s.server != nil {
+		go s.server.Close() // it waits for handlers that may take their time
+	}
+	s.server, s.stale, s.runs = nil, false, nil
+}
+
+// askable tells whether a client has declared that it can be asked something.
+type askable byte
+
+const (
+	unknown askable = iota
+	cannotBeAsked
+	canBeAsked
+)
+
+func (s *Session) canBeAsked() bool {
+	if s.asks == unknown {
+		s.asks = canBeAsked
+		if params, err := engine.ParseInitialize(s.rec.Initialize); err == nil {
+			if c := params.Capabilities; c.Sampling == nil && c.Elicitation == nil && c.RootsV2 == nil {
+				s.asks = cannotBeAsked
+			}
+		}
+	}
+	return s.asks == canBeAsked
+}
+
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
 func (s *Session) shut() { s.leave((*run.Stream).End) }
 
@@ -126,7 +167,6 @@ func (s *Session) leave(end func(*run.Stream)) {
 			end(st)
 		}
 	}
-	s.cancel(ErrEnded)
 	for _, r := range runs {
 		r.Cancel()
 	}
@@ -138,9 +178,6 @@ func (s *Session) leave(end func(*run.Stream)) {
 	}
 }
 
-// Context ends with the session's life here.
-func (s *Session) Context() context.Context { return s.ctx }
-
 // Server returns the SDK's session, connected as the record says.
 func (s *Session) Server() (*engine.Session, error) {
 	s.mu.Lock()
@@ -148,6 +185,7 @@ func (s *Session) Server() (*engine.Session, error) {
 	if s.closed {
 		return nil, ErrEnded
 	}
+	s.warm = true
 	if s.server != nil {
 		return s.server, nil
 	}
@@ -158,7 +196,7 @@ func (s *Session) Server() (*engine.Session, error) {
 			return nil, err
 		}
 	}
-	server, err := s.Engine.Connect(s.ctx, s.ID, state, s)
+	server, err := s.Engine.Connect(context.Background(), s.ID, state, s)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +208,7 @@ func (s *Session) Server() (*engine.Session, error) {
 			return nil, err
 		}
 		go func() {
-			if _, err := server.Relay(s.ctx, &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
+			if _, err := server.Relay(context.Background(), &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
 				s.m.Log.Warn("subscription not renewed", "session", short(s.ID), "uri", uri, "error", err)
 			}
 		}()

@@ -65,7 +65,13 @@ func ParseParams(raw []byte) (Params, *Error) {
 
 // ValidLogLevel reports whether the specification knows the level, given as raw JSON.
 func ValidLogLevel(raw []byte) bool {
-	return len(raw) > 0 && raw[0] == '"' && logLevels[Unquote(raw)]
+	return len(raw) > 0 && raw[0] == '"' && logLevels[Unquote(raw)] > 0
+}
+
+// LevelReaches reports whether a log message of a level, given as raw JSON, is for a client that has asked for those
+// from least on. One that has not asked gets none.
+func LevelReaches(raw []byte, least string) bool {
+	return least != "" && logLevels[Unquote(raw)] >= logLevels[least]
 }
 
 func setOnce(field *[]byte, key, value []byte) error {
@@ -114,10 +120,10 @@ func ParseMeta(raw []byte) (Meta, *Error) {
 	return m, nil
 }
 
-// logLevels are the levels of RFC 5424 that the specification knows.
-var logLevels = map[string]bool{
-	"debug": true, "info": true, "notice": true, "warning": true,
-	"error": true, "critical": true, "alert": true, "emergency": true,
+// logLevels are the levels of RFC 5424 that the specification knows, from the least on.
+var logLevels = map[string]int{
+	"debug": 1, "info": 2, "notice": 3, "warning": 4,
+	"error": 5, "critical": 6, "alert": 7, "emergency": 8,
 }
 
 // CheckModern checks the _meta that every request of 2026-07-28 carries

@@ -14,6 +14,7 @@ FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/server /server
 ENV MCP_SERVER_HOST=0.0.0.0 MCP_SERVER_PORT=8000
 EXPOSE 8000
-USER nonroot:nonroot
+# By number: Kubernetes does not take a name for proof that it is not root.
+USER 65532:65532
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/server", "--healthcheck"]
 ENTRYPOINT ["/server"]

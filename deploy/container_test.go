@@ -40,6 +40,9 @@ func TestBothImagesAreTheSame(t *testing.T) {
 	if base := froms[len(froms)-1][1]; base != ko.DefaultBaseImage {
 		t.Errorf("the Dockerfile's base is %s, ko's %s", base, ko.DefaultBaseImage)
 	}
+	if !regexp.MustCompile(`(?m)^USER [1-9]\d*:[1-9]\d*$`).MatchString(dockerfile) {
+		t.Error("the Dockerfile's user is not a number other than 0: runAsNonRoot refuses a name")
+	}
 	build, err := buildCommand()
 	if err != nil {
 		t.Fatal(err)

@@ -274,12 +274,15 @@ func TestDeployFiles(t *testing.T) {
 		}
 	}
 	for name, lines := range map[string][]string{
-		"Dockerfile":                        {"EXPOSE 8000", "./cmd/server", `"--healthcheck"`},
-		"deploy/cloudrun.yaml":              {"containerPort: 8000", "path: /readyz", "path: /healthz", "image: IMAGE\n"},
-		"deploy/kubernetes/deployment.yaml": {"containerPort: 8000", "path: /readyz", "path: /healthz", "image: weather\n"},
-		"deploy/kubernetes/service.yaml":    {"targetPort: http"},
-		"Makefile":                          {"sed 's|image: IMAGE|", "./cmd/server"},
-		".devcontainer/devcontainer.json":   {"[8000]"},
+		"Dockerfile":           {"EXPOSE 8000", "./cmd/server", `"--healthcheck"`, "USER 65532:65532"},
+		"deploy/cloudrun.yaml": {"containerPort: 8000", "path: /readyz", "path: /healthz", "image: IMAGE\n"},
+		"deploy/kubernetes/deployment.yaml": {
+			"containerPort: 8000", "path: /readyz", "path: /healthz", "image: weather\n",
+			"enableServiceLinks: false", "runAsUser: 65532", // as docs/kubernetes.md says
+		},
+		"deploy/kubernetes/service.yaml":  {"targetPort: http"},
+		"Makefile":                        {"sed 's|image: IMAGE|", "./cmd/server"},
+		".devcontainer/devcontainer.json": {"[8000]"},
 	} {
 		for _, line := range lines {
 			if !strings.Contains(string(out[name]), line) {

@@ -12,7 +12,8 @@ RUN go build -trimpath -ldflags "-s -w" -o "$OUT/server" ./cmd/mcp-server-demo
 # Static and without a shell: the binary, CA certificates, time zones, and a user that is not root.
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/server /server
-ENV MCP_SERVER_HOST=0.0.0.0 MCP_SERVER_PORT=8000
+# The port is 8000, or what the platform says in PORT.
+ENV MCP_SERVER_HOST=0.0.0.0
 EXPOSE 8000
 # By number: Kubernetes does not take a name for proof that it is not root.
 USER 65532:65532

@@ -43,6 +43,9 @@ func TestBothImagesAreTheSame(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^USER [1-9]\d*:[1-9]\d*$`).MatchString(dockerfile) {
 		t.Error("the Dockerfile's user is not a number other than 0: runAsNonRoot refuses a name")
 	}
+	if regexp.MustCompile(`(?m)^ENV.* MCP_SERVER_PORT=`).MatchString(dockerfile) {
+		t.Error("the Dockerfile sets MCP_SERVER_PORT, which wins over the PORT that Cloud Run sets")
+	}
 	build, err := buildCommand()
 	if err != nil {
 		t.Fatal(err)

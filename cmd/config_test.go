@@ -27,8 +27,12 @@ func TestBadConfiguration(t *testing.T) {
 		{"path, pattern", "MCP_PATH=/{x}", nil, []string{"MCP_PATH", "{x}"}},
 		{"path, taken", "MCP_PATH=/readyz", nil, []string{"MCP_PATH", "/readyz"}},
 		{"origin", "MCP_ALLOWED_ORIGINS=https://a.example,b.example", nil, []string{"--allowed-origins", "MCP_ALLOWED_ORIGINS", `"b.example"`}},
+		{"host, a URL", "MCP_ALLOWED_HOSTS=https://mcp.example.com", nil, []string{"--allowed-hosts", "MCP_ALLOWED_HOSTS", `"https://mcp.example.com"`}},
+		{"host, a pattern", "MCP_ALLOWED_HOSTS=a.example,*.example.com", nil, []string{"--allowed-hosts", "MCP_ALLOWED_HOSTS", `"*.example.com"`}},
 		{"HTTP+SSE", "MCP_HTTP_SSE=perhaps", nil, []string{"MCP_HTTP_SSE", "perhaps"}},
 		{"session timeout", "MCP_SESSION_TIMEOUT=-1s", nil, []string{"--session-timeout", "MCP_SESSION_TIMEOUT", "-1s"}},
+		{"session timeout, zero", "MCP_SESSION_TIMEOUT=0s", nil, []string{"--session-timeout", "MCP_SESSION_TIMEOUT", "0s"}},
+		{"grace, zero", "", []string{"--shutdown-grace=0"}, []string{"--shutdown-grace", "MCP_SHUTDOWN_GRACE", "0s"}},
 		{"grace, no unit", "MCP_SHUTDOWN_GRACE=5", nil, []string{"MCP_SHUTDOWN_GRACE", `"5"`}},
 		{"grace, negative", "MCP_SHUTDOWN_GRACE=-5s", nil, []string{"--shutdown-grace", "MCP_SHUTDOWN_GRACE", "-5s"}},
 		{"log level", "LOG_LEVEL=loud", nil, []string{"--log-level", "LOG_LEVEL", "loud"}},
@@ -158,6 +162,7 @@ func TestPort(t *testing.T) {
 			}
 			checkOneLine(t, p.stderr.String(), taken)
 			checkOneLine(t, p.stderr.String(), "address already in use")
+			checkOneLine(t, p.stderr.String(), "MCP_SERVER_PORT")
 		})
 	}
 }

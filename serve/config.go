@@ -113,7 +113,18 @@ func parse(name string, args []string) (cmd commandLine, help string, err error)
 		parser.WriteHelp(&text)
 		return cmd, text.String(), nil
 	}
-	return cmd, "", cmp.Or(badPort, err)
+	return cmd, "", cmp.Or(badPort, err, cmd.checkZero())
+}
+
+// checkZero refuses zeros that somebody has written: in a [Config] they mean the default, which is not what they say.
+func (c Config) checkZero() error {
+	switch {
+	case c.SessionTimeout == 0:
+		return errors.New("--session-timeout (MCP_SESSION_TIMEOUT): 0s would end every session at once")
+	case c.ShutdownGrace == 0:
+		return errors.New("--shutdown-grace (MCP_SHUTDOWN_GRACE): 0s leaves no time to answer the calls in flight")
+	}
+	return nil
 }
 
 // unsetEmpty forgets variables that are set to nothing, as container files like to do.
@@ -164,6 +175,11 @@ func (c Config) check() error {
 	for _, origin := range c.AllowedOrigins {
 		if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
 			return bad("allowed-origins", "MCP_ALLOWED_ORIGINS", "%q is not an origin such as https://app.example.com", origin)
+		}
+	}
+	for _, host := range c.AllowedHosts {
+		if strings.ContainsAny(host, "/*@ ") {
+			return bad("allowed-hosts", "MCP_ALLOWED_HOSTS", "%q is not a value of the Host header such as mcp.example.com", host)
 		}
 	}
 	if c.SessionTimeout < 0 {

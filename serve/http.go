@@ -75,7 +75,7 @@ func (a *App) startHTTP(ctx context.Context) error {
 	address := net.JoinHostPort(a.cfg.Host, strconv.Itoa(int(a.cfg.Port)))
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return err
+		return fmt.Errorf("--host, --port (MCP_SERVER_HOST, MCP_SERVER_PORT): %w", err)
 	}
 	a.addr = listener.Addr()
 	// While calls finish, the listener stays: new ones are refused with an answer rather than with a closed door.

@@ -121,12 +121,12 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 	if known := mcp.SupportedProtocolVersions(); revision != "" && !slices.Contains(known, revision) {
 		return nil, usagef("--revision: %q is none of %s", revision, strings.Join(known, ", "))
 	}
-	watch := &watcher{base: http.DefaultTransport}
-	rt, err := r.roundTripper(u, watch)
+	rt, err := r.roundTripper(u, http.DefaultTransport)
 	if err != nil {
 		return nil, err
 	}
-	httpClient := &http.Client{Transport: rt}
+	watch := &watcher{base: rt} // above the token, whose source can fail too
+	httpClient := &http.Client{Transport: watch}
 	var transport mcp.Transport = &mcp.StreamableClientTransport{
 		Endpoint: address, HTTPClient: httpClient,
 		DisableStandaloneSSE: true, // nobody waits for what the server says unasked

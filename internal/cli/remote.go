@@ -102,6 +102,9 @@ func (h *headers) RoundTrip(req *http.Request) (*http.Response, error) {
 	if len(h.header) > 0 && req.URL.Host == h.host {
 		req = req.Clone(req.Context())
 		maps.Copy(req.Header, h.header)
+		if host := h.header.Get("Host"); host != "" {
+			req.Host = host // net/http sends this one, whatever the header says
+		}
 	}
 	return h.base.RoundTrip(req)
 }

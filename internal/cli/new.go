@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -57,14 +58,17 @@ MODULE is the path of the new Go module. The directory, its last element by defa
 			if p.Replace != "" {
 				fmt.Fprintf(stderr, "go.mod takes sluice from %s\n", p.Replace)
 			}
-			next := "  cd %s\n  make test\n  make run\n"
+			next := "  make test\n  make run\n"
 			if noTidy {
-				next = "  cd %s\n  go mod tidy\n  make test\n"
+				next = "  go mod tidy\n  make test\n"
 			} else if err := tidy(cmd.Context(), dir, stderr); err != nil {
 				return fmt.Errorf("the files are written, but go mod tidy failed (%w): run it again in %s", err, dir)
 			}
 			fmt.Fprintln(stderr, "next:")
-			fmt.Fprintf(cmd.OutOrStdout(), next, quoted(dir))
+			if filepath.Clean(dir) != "." {
+				next = "  cd " + quoted(dir) + "\n" + next
+			}
+			fmt.Fprint(cmd.OutOrStdout(), next)
 			return nil
 		},
 	}

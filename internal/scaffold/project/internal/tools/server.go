@@ -3,6 +3,7 @@ package tools
 
 import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/sluice-mcp/sluice"
 )
 
 // NewServer returns the MCP server. It keeps no state, so one is enough for every client.
@@ -12,7 +13,7 @@ func NewServer() *mcp.Server {
 		&mcp.ServerOptions{Instructions: "Counts words, and knows how long texts of common kinds may be."},
 	)
 	no := false
-	mcp.AddTool(server, &mcp.Tool{
+	sluice.AddTool(server, &mcp.Tool{
 		Name:        "count_words",
 		Description: "Count the words and characters of a text.",
 		// A read-only tool may run again when its replica is lost, and clients need not ask a person first.

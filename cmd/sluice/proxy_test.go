@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -182,5 +183,45 @@ func TestInterrupted(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != 130 {
 			t.Errorf("%v: exit code %d, want 130", signal, code)
 		}
+	}
+}
+
+// In a session, the SDK does not end a question with the call that it belongs to, and closing waits for it.
+func TestInterruptedQuestion(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("/dev/ptmx, a terminal at which nobody types, is Linux's")
+	}
+	url := e2e.Start(t, e2e.Command("./cmd/mcp-server-demo")).URL()
+	for _, revision := range []string{"2025-11-25", "2026-07-28"} {
+		t.Run(revision, func(t *testing.T) {
+			t.Parallel()
+			terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer terminal.Close()
+			cmd := exec.CommandContext(t.Context(), "sluice", "call", url, "book_table", `{"guests":2}`, "--revision", revision)
+			cmd.Stdin = terminal
+			said, err := cmd.StderrPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if line, err := bufio.NewReader(said).ReadString('\n'); err != nil || !strings.HasPrefix(line, "the server asks") {
+				t.Fatalf("%q, %v", line, err)
+			}
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
+			_ = cmd.Wait() // the code says it
+			late.Stop()
+			if code := cmd.ProcessState.ExitCode(); code != 130 {
+				t.Errorf("exit code %d, want 130", code)
+			}
+		})
 	}
 }

@@ -40,7 +40,7 @@ Exit code 1 means that the call or the tool failed, 3 that the server could not 
 				return usagef("ARGUMENTS: %s is not a JSON object such as {\"a\":10}", oneLine(string(arguments)))
 			}
 			stderr := &lines{w: cmd.ErrOrStderr()}
-			ask := &asker{in: cmd.InOrStdin(), out: stderr}
+			ask := &asker{in: cmd.InOrStdin(), out: stderr, stop: cmd.Context().Done()}
 			conn, err := r.connect(cmd.Context(), args[0], revision, &mcp.ClientOptions{
 				Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{
 					Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{},

@@ -17,8 +17,9 @@ import (
 
 // An asker passes a server's questions on to the person at the terminal. Where there is none it declines them, and says so.
 type asker struct {
-	in  io.Reader
-	out io.Writer
+	in   io.Reader
+	out  io.Writer
+	stop <-chan struct{} // closed when the person has had enough: in a session, a question does not end with its call
 
 	mu      sync.Mutex // one question at a time
 	answers *bufio.Reader
@@ -55,6 +56,8 @@ func (a *asker) answer(ctx context.Context, req *mcp.ElicitRequest) (*mcp.Elicit
 		return o.result, o.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-a.stop:
+		return &mcp.ElicitResult{Action: "cancel"}, nil
 	}
 }
 

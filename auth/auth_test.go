@@ -116,7 +116,7 @@ func (a answer) isError(t *testing.T) {
 		}
 	}
 	if err := json.Unmarshal([]byte(a.body), &body); err != nil || body.JSONRPC != "2.0" || body.Error.Message == "" ||
-		body.Error.Code < -32019 || body.Error.Code > -32000 {
+		body.Error.Code != -31013 && body.Error.Code != -31010 {
 		t.Errorf("the body is no JSON-RPC error of ours: %q %v", a.body, err)
 	}
 	if got := a.header.Get("Content-Type"); got != "application/json" {

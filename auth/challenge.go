@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// JSON-RPC error codes, from the range that is left to implementations.
+// JSON-RPC error codes, outside all that JSON-RPC and MCP reserve; what the endpoint answers has its own beside them.
 const (
 	// codeUnauthorized comes with 400, 401 and 403: the challenge in the HTTP header says what to do.
-	codeUnauthorized = -32012
-	// codeBusy comes with 429 and 503: Retry-After says when to come back.
-	codeBusy = -32010
+	codeUnauthorized = -31013
+	// codeBusy comes with 429 and 503, as the endpoint's own does: Retry-After says when to come back.
+	codeBusy = -31010
 )
 
 // A refusal is why a request does not pass.

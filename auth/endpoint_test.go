@@ -190,7 +190,7 @@ func TestA06A07ToolsWithScopesOfTheirOwn(t *testing.T) {
 					Data    struct{ Scopes []string }
 				}
 			}
-			if err := json.Unmarshal([]byte(got.body), &body); err != nil || body.ID != 7 || body.Error.Code != -32012 || len(body.Error.Data.Scopes) != 2 {
+			if err := json.Unmarshal([]byte(got.body), &body); err != nil || body.ID != 7 || body.Error.Code != -31013 || len(body.Error.Data.Scopes) != 2 {
 				t.Errorf("%s: %s %v", revision, got.body, err)
 			}
 			if revision == "2025-03-26" {
@@ -224,7 +224,7 @@ func TestA06A07ToolsWithScopesOfTheirOwn(t *testing.T) {
 	// One call of a batch does not decide about the others.
 	session := e.open(t, low, "2025-03-26")
 	got := send(t, e.request(t, "POST", low, session, "["+call("delete")+`,{"jsonrpc":"2.0","id":8,"method":"ping"}]`, "Mcp-Protocol-Version", "2025-03-26"))
-	if got.status != 200 || !strings.Contains(got.body, `"id":8,"result"`) || !strings.Contains(got.body, "-32012") {
+	if got.status != 200 || !strings.Contains(got.body, `"id":8,"result"`) || !strings.Contains(got.body, "-31013") {
 		t.Errorf("batch: %d %s", got.status, got.body)
 	}
 }
@@ -277,7 +277,7 @@ func TestS08EachUserHasALimit(t *testing.T) {
 			}
 			continue
 		}
-		if got.status != 429 || got.header.Get("Retry-After") != "10" {
+		if got.status != 429 || got.header.Get("Retry-After") != "10" || !strings.Contains(got.body, "-31010") {
 			t.Errorf("call %d: HTTP %d, Retry-After %q", n, got.status, got.header.Get("Retry-After"))
 		}
 		got.isError(t)

@@ -110,7 +110,7 @@ func TestOperationsQuotesTheProgram(t *testing.T) {
 		t.Fatal("no codes found in the page")
 	}
 	for _, code := range codes {
-		if !regexp.MustCompile(`Code\w+ += ` + code[1] + `\b`).MatchString(sources.String()) {
+		if !regexp.MustCompile(`[cC]ode\w+ += ` + code[1] + `\b`).MatchString(sources.String()) {
 			t.Errorf("no code %s", code[1])
 		}
 	}

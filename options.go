@@ -26,7 +26,7 @@ type Options struct {
 
 	// AllowedHosts lists further values of the Host header that a request may have that arrives at a loopback
 	// address, where otherwise only loopback names are accepted (DNS rebinding). A server
-	// behind a proxy on the same machine needs its public name here.
+	// behind a proxy on the same machine needs its public name here. One without a port stands for all ports.
 	AllowedHosts []string
 
 	// Principal tells on whose behalf a request comes; sessions, streams, state and limits are

@@ -58,7 +58,9 @@ func (h *Handler) hostAllowed(r *http.Request) bool {
 	if !ok || !loopbackAddr(local) {
 		return true
 	}
-	return loopbackHost(r.Host) || slices.Contains(h.opts.AllowedHosts, r.Host)
+	return loopbackHost(r.Host) || slices.ContainsFunc(h.opts.AllowedHosts, func(allowed string) bool {
+		return strings.EqualFold(allowed, r.Host) || strings.EqualFold(allowed, hostname(r.Host))
+	})
 }
 
 func (h *Handler) originAllowed(r *http.Request, origin string) bool {
@@ -75,15 +77,20 @@ func (h *Handler) originAllowed(r *http.Request, origin string) bool {
 
 // loopbackHost reports whether a host, with or without port, names this machine.
 func loopbackHost(host string) bool {
-	name := host
-	if n, _, err := net.SplitHostPort(host); err == nil {
-		name = n
-	}
+	name := hostname(host)
 	if strings.EqualFold(name, "localhost") {
 		return true
 	}
 	addr, err := netip.ParseAddr(strings.Trim(name, "[]"))
 	return err == nil && addr.IsLoopback()
+}
+
+// hostname is a host without its port.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return host
 }
 
 func loopbackAddr(a net.Addr) bool {

@@ -106,6 +106,29 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+func TestAllowedHosts(t *testing.T) {
+	t.Parallel()
+	p := serveHTTP(t, []string{"MCP_ALLOWED_HOSTS=mcp.example.com,other.example.com:8443"}, serverBinary)
+	for host, allowed := range map[string]bool{
+		"mcp.example.com": true, "MCP.example.com": true, "mcp.example.com:8443": true, "localhost": true, "other.example.com:8443": true,
+		"other.example.com": false, "other.example.com:443": false, "example.com": false, "mcp.example.com.evil.example": false,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if allowed == (resp.StatusCode == http.StatusForbidden) {
+			t.Errorf("%s: HTTP %d", host, resp.StatusCode)
+		}
+	}
+}
+
 func (p *process) port() string {
 	_, port, err := net.SplitHostPort(p.logged("address"))
 	if err != nil {

@@ -124,4 +124,4 @@ build-McpServer:
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin dist .tools
+	rm -rf bin

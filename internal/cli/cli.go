@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -87,6 +88,15 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
+// version is what the go command stamped into the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sluice",
@@ -99,6 +109,7 @@ Results go to standard output, all else to standard error. Exit codes: 0 all is 
   sluice inspect http://127.0.0.1:8000/mcp
   sluice call http://127.0.0.1:8000/mcp add '{"a":10,"b":5}'
   sluice proxy https://weather-abc123.a.run.app/mcp --token-command 'gcloud auth print-identity-token'`,
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package chaos_test runs real server processes over a real Redis and breaks them while clients are at work.
 //
 // SLUICE_CHAOS is how long each test makes trouble (20s if it is not set; the full length is 1m).

@@ -1,3 +1,5 @@
+//go:build unix
+
 package chaos_test
 
 import (
@@ -101,7 +103,7 @@ func (s *redis) start() error {
 		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir, "--save", "",
 	}, s.args...)...)
 	// A killed test binary must not leave the server behind.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	setProcAttr(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func add(_ context.Context, _ *mcp.CallToolRequest, in addInput) (*mcp.CallToolR
 
 // exact refuses what has lost digits already: on its way here a number has passed through float64.
 func exact(name string, n int64) error {
-	const limit = 1<<53 - 1
+	const limit int64 = 1<<53 - 1
 	if n < -limit || n > limit {
 		return fmt.Errorf("%s is %d, want -%d to %d", name, n, limit, limit)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,11 @@ func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
 	}
 	if u.Scheme != "redis" && u.Scheme != "rediss" {
 		return opt, "", fmt.Errorf("store URL: scheme %q is not redis or rediss", u.Scheme)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return opt, "", fmt.Errorf("store URL: %s is no port", port) // dialing it would fail for ever
+		}
 	}
 	opt, err = rueidis.ParseURL(rawURL)
 	if err != nil {

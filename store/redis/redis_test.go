@@ -113,7 +113,8 @@ func TestOpen(t *testing.T) {
 	t.Run("bad URL", func(t *testing.T) {
 		t.Parallel()
 		for _, u := range []string{
-			"", "memory:", "http://127.0.0.1", "unix:///tmp/socket", "redis://user:guess@h:port", "redis://:guess@h/db", "redis://:guess@h/%zz",
+			"", "memory:", "http://127.0.0.1", "unix:///tmp/socket", "redis://user:guess@h:port", "redis://:guess@h:70000", "redis://:guess@h:0",
+			"redis://:guess@h/db", "redis://:guess@h/%zz",
 		} {
 			refused(t, u)
 		}

@@ -112,7 +112,7 @@ func (b *bench) firstAnswer(ctx context.Context, p program) (float64, error) {
 			continue
 		}
 		defer c.Close()
-		if _, err := client.Open(c, client.Sessions, addr); err != nil {
+		if _, err := client.Open(c, client.Sessions, addr, client.Plain); err != nil {
 			return 0, err
 		}
 		return time.Since(began).Seconds() * 1e3, nil

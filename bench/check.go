@@ -14,7 +14,7 @@ func check(p *process, era client.Era) error {
 		return err
 	}
 	defer c.Close()
-	s, err := client.Open(c, era, p.addr)
+	s, err := client.Open(c, era, p.addr, client.Plain)
 	if err != nil {
 		return err
 	}

@@ -128,9 +128,9 @@ func (r *report) print(w io.Writer) error {
 		}
 	}
 	if len(r.Scale) > 0 {
-		fmt.Fprintf(t, "\t\nsessions\tidle bytes\tgoroutines\twith stream\tgoroutines\tfew µs\tmany µs\tleft bytes\tgoroutines\t\n")
+		fmt.Fprintf(t, "\t\nsessions\tidle bytes\tgoroutines\twith stream\tgoroutines\tcan be asked\tgoroutines\tfew µs\tmany µs\tleft bytes\tgoroutines\t\n")
 		for _, s := range r.Scale {
-			fmt.Fprintf(t, "%s\t%.0f\t%.2f\t%.0f\t%.2f\t%.1f\t%.1f\t%.1f\t%.2f\t\n", s.Server, s.Idle, s.IdleGoroutines, s.Open, s.OpenGoroutines, s.One, s.Many, s.Left, s.LeftGoroutines)
+			fmt.Fprintf(t, "%s\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t%.2f\t%.1f\t%.1f\t%.1f\t%.2f\t\n", s.Server, s.Idle, s.IdleGoroutines, s.Open, s.OpenGoroutines, s.Asked, s.AskedGoroutines, s.One, s.Many, s.Left, s.LeftGoroutines)
 		}
 	}
 	if len(r.Starts) > 0 {

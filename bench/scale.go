@@ -10,15 +10,17 @@ import (
 
 // A scaleRow is what sessions cost a server.
 type scaleRow struct {
-	Server         string
-	Ours           bool
-	Idle           float64 // bytes of heap and stacks for each idle session
-	IdleGoroutines float64
-	Open           float64 // the same with an open GET stream
-	OpenGoroutines float64
-	One, Many      float64 // µs of CPU a call with few live sessions and with many
-	Left           float64 // bytes a session that was forgotten leaves behind
-	LeftGoroutines float64
+	Server          string
+	Ours            bool
+	Idle            float64 // bytes of heap and stacks for each idle session
+	IdleGoroutines  float64
+	Open            float64 // the same with an open GET stream
+	OpenGoroutines  float64
+	Asked           float64 // and of a client that can be asked something
+	AskedGoroutines float64
+	One, Many       float64 // µs of CPU a call with few live sessions and with many
+	Left            float64 // bytes a session that was forgotten leaves behind
+	LeftGoroutines  float64
 }
 
 func (b *bench) compareScale(ctx context.Context) ([]scaleRow, error) {
@@ -28,11 +30,11 @@ func (b *bench) compareScale(ctx context.Context) ([]scaleRow, error) {
 			chosen = append(chosen, s)
 		}
 	}
-	b.progress.begin("sessions", 3*len(chosen))
+	b.progress.begin("sessions", 4*len(chosen))
 	var rows []scaleRow
 	for _, s := range chosen {
 		row := scaleRow{Server: s.name, Ours: s.ours}
-		for _, measure := range []func(context.Context, *server, *scaleRow) error{b.idleSessions, b.openStreams, b.forgotten} {
+		for _, measure := range []func(context.Context, *server, *scaleRow) error{b.idleSessions, b.openStreams, b.askedStreams, b.forgotten} {
 			if err := measure(ctx, s, &row); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
@@ -120,7 +122,7 @@ func (b *bench) idleSessions(ctx context.Context, s *server, row *scaleRow) erro
 func openSessions(c *client.Conn, p *process, era client.Era, n int) ([]*client.Session, error) {
 	list := make([]*client.Session, n)
 	for i := range list {
-		s, err := client.Open(c, era, p.addr)
+		s, err := client.Open(c, era, p.addr, client.Plain)
 		if err != nil {
 			return nil, err
 		}
@@ -129,11 +131,21 @@ func openSessions(c *client.Conn, p *process, era client.Era, n int) ([]*client.
 	return list, nil
 }
 
-// openStreams opens sessions, each with the stream that a client keeps open for what the server may say.
-func (b *bench) openStreams(ctx context.Context, s *server, row *scaleRow) error {
+func (b *bench) openStreams(ctx context.Context, s *server, row *scaleRow) (err error) {
+	row.Open, row.OpenGoroutines, err = b.listen(ctx, s, client.Plain)
+	return err
+}
+
+func (b *bench) askedStreams(ctx context.Context, s *server, row *scaleRow) (err error) {
+	row.Asked, row.AskedGoroutines, err = b.listen(ctx, s, client.CanBeAsked)
+	return err
+}
+
+// listen opens sessions, each with the stream that a client keeps open for what the server may say, and returns what each costs.
+func (b *bench) listen(ctx context.Context, s *server, capabilities string) (bytes, goroutines float64, err error) {
 	p, err := b.start(ctx, s)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	defer p.stop()
 	open := func(n int) error {
@@ -143,7 +155,7 @@ func (b *bench) openStreams(ctx context.Context, s *server, row *scaleRow) error
 				return err
 			}
 			b.held = append(b.held, c)
-			session, err := client.Open(c, client.Sessions, p.addr)
+			session, err := client.Open(c, client.Sessions, p.addr, capabilities)
 			if err != nil {
 				return err
 			}
@@ -159,19 +171,17 @@ func (b *bench) openStreams(ctx context.Context, s *server, row *scaleRow) error
 	}
 	defer b.letGo()
 	if err := open(10); err != nil {
-		return err
+		return 0, 0, err
 	}
-	bytes, goroutines, err := weigh(ctx, p)
+	before, goroutinesBefore, err := weigh(ctx, p)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	if err := open(b.streams); err != nil {
-		return err
+		return 0, 0, err
 	}
-	bytesThen, goroutinesThen, err := weigh(ctx, p)
-	row.Open = (bytesThen - bytes) / float64(b.streams)
-	row.OpenGoroutines = (goroutinesThen - goroutines) / float64(b.streams)
-	return err
+	bytes, goroutines, err = weigh(ctx, p)
+	return (bytes - before) / float64(b.streams), (goroutines - goroutinesBefore) / float64(b.streams), err
 }
 
 func (b *bench) letGo() {
@@ -198,7 +208,7 @@ func (b *bench) forgotten(ctx context.Context, s *server, row *scaleRow) error {
 		}
 		defer c.Close()
 		for range n {
-			session, err := client.Open(c, client.Sessions, p.addr)
+			session, err := client.Open(c, client.Sessions, p.addr, client.Plain)
 			if err != nil {
 				return err
 			}

@@ -77,7 +77,7 @@ func (s *streamSlot) measure(d time.Duration) error {
 		return err
 	}
 	defer c.Close()
-	session, err := client.Open(c, s.era, s.p.addr)
+	session, err := client.Open(c, s.era, s.p.addr, client.Plain)
 	if err != nil {
 		return err
 	}

@@ -26,13 +26,19 @@ type Session struct {
 	ID   string // "" if the server gives none
 }
 
-// Open begins a session: it initializes, in the era that needs it.
-func Open(c *Conn, era Era, host string) (*Session, error) {
+// What clients of the bench declare: nothing, or that they can be asked.
+const (
+	Plain      = `{}`
+	CanBeAsked = `{"elicitation":{}}`
+)
+
+// Open begins a session of a client with these capabilities: it initializes, in the era that needs it.
+func Open(c *Conn, era Era, host, capabilities string) (*Session, error) {
 	s := &Session{Era: era, Host: host}
 	if era == Modern {
 		return s, nil
 	}
-	params := `{"protocolVersion":"` + sessionsRevision + `","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}`
+	params := `{"protocolVersion":"` + sessionsRevision + `","capabilities":` + capabilities + `,"clientInfo":{"name":"bench","version":"1"}}`
 	res, err := c.Do(s.post("initialize", "", `{"jsonrpc":"2.0","id":1,"method":"initialize","params":`+params+`}`))
 	if err != nil {
 		return nil, err

@@ -276,6 +276,9 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 	if e != nil {
 		return nil, http.StatusOK, e
 	}
+	if e = params.CheckArguments(m.Method); e != nil {
+		return nil, http.StatusOK, e
+	}
 	meta, e := wire.ParseMeta(params.Meta)
 	if e != nil {
 		return nil, http.StatusOK, e

@@ -91,6 +91,9 @@ func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wi
 	if c.params, e = wire.ParseParams(m.Params); e != nil {
 		return nil, e
 	}
+	if e = c.params.CheckArguments(m.Method); e != nil {
+		return nil, e
+	}
 	if c.meta, e = wire.ParseMeta(c.params.Meta); e != nil {
 		return nil, e
 	}

@@ -146,15 +146,17 @@ func FuzzParams(f *testing.F) {
 			want["_meta"] = nil
 		}
 		bad := twice || want["_meta"] != nil && !isObject(want["_meta"])
-		if arguments := want["arguments"]; arguments != nil && !isNull(arguments) && !isObject(arguments) {
-			bad = true
-		}
 		if bad != (err != nil) {
 			t.Fatalf("%.200q: %v, want an error: %v", raw, err, bad)
 		}
 		if err != nil {
 			checkError(t, err)
 			return
+		}
+		arguments := want["arguments"]
+		wrong := arguments != nil && !isNull(arguments) && !isObject(arguments)
+		if err := p.CheckArguments("tools/call"); wrong != (err != nil) {
+			t.Fatalf("arguments of %.200q: %v, want an error: %v", raw, err, wrong)
 		}
 		if isNull(want["arguments"]) {
 			want["arguments"] = p.Arguments // null and absent are the same

@@ -57,10 +57,19 @@ func ParseParams(raw []byte) (Params, *Error) {
 	if p.Meta != nil && p.Meta[0] != '{' {
 		return p, InvalidParams("Invalid params: _meta must be an object")
 	}
-	if p.Arguments != nil && p.Arguments[0] != '{' && string(p.Arguments) != "null" {
-		return p, InvalidParams("Invalid params: arguments must be an object")
-	}
 	return p, nil
+}
+
+// CheckArguments checks the type of the arguments of a method that the specification gives some. In a method
+// that a server has added the word can mean anything.
+func (p Params) CheckArguments(method string) *Error {
+	if method != "tools/call" && method != "prompts/get" {
+		return nil
+	}
+	if p.Arguments != nil && p.Arguments[0] != '{' && string(p.Arguments) != "null" {
+		return InvalidParams("Invalid params: arguments must be an object")
+	}
+	return nil
 }
 
 // ValidLogLevel reports whether the specification knows the level, given as raw JSON.

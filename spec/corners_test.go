@@ -1,0 +1,48 @@
+package spec_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// This file has what no statement of the specification says and users of the SDK rely on all the same.
+
+// TestCustomArguments calls a method that a server has added, whose params give words of the specification
+// another meaning.
+func TestCustomArguments(t *testing.T) {
+	e := serve(t)
+	echo := func(_ context.Context, _ *mcp.ServerSession, p *listParams) (*textResult, error) {
+		return &textResult{Text: fmt.Sprint(p.Arguments)}, nil
+	}
+	if err := mcp.AddReceivingCustomMethod(e.srv, "test/list", echo); err != nil {
+		t.Fatal(err)
+	}
+	m := func() obj { return request(1, "test/list", obj{"arguments": []string{"a", "b"}}) }
+	for version, r := range map[string]*reply{v11: e.open(t, v11).send(t, m()), v26: e.send26(t, m())} {
+		if got := r.has(t, 200).result(t)["text"]; got != "[a b]" {
+			t.Errorf("%s: got %v, want the arguments", version, got)
+		}
+	}
+	// The methods of the specification have an object there.
+	for version, r := range map[string]*reply{
+		v11: e.open(t, v11).send(t, request(1, "tools/call", obj{"name": "echo", "arguments": []string{"a"}})),
+		v26: e.send26(t, request(1, "tools/call", obj{"name": "echo", "arguments": []string{"a"}})),
+	} {
+		if m := r.response(t); m.Error == nil || m.Error.Code != -32602 {
+			t.Errorf("%s: a tool was called with a list of arguments: %v", version, m)
+		}
+	}
+}
+
+type listParams struct {
+	mcp.ParamsBase
+	Arguments []string `json:"arguments"`
+}
+
+type textResult struct {
+	mcp.ResultBase
+	Text string `json:"text"`
+}

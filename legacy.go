@@ -181,14 +181,26 @@ func (h *Handler) notify(r *http.Request, s *session.Session, m wire.Message) er
 			return wire.InvalidParams("Invalid params: notifications/progress needs params")
 		}
 	case "notifications/roots/list_changed":
-	default:
-		return nil // a notification that is not known is none of our business
+	default: // one that is not known is none of our business
+		if e := checkNotification(m); e != nil {
+			return e
+		}
+		return nil
 	}
 	server, err := s.Server()
 	if err != nil {
 		return err
 	}
 	return server.Notify(m.Method, m.Params, extraOf(r))
+}
+
+// checkNotification refuses a request that has lost its ID: to accept it would have its client wait for ever
+// (Streamable HTTP, "Sending Messages": what cannot be accepted is answered with an HTTP error).
+func checkNotification(m wire.Message) *wire.Error {
+	if !strings.HasPrefix(m.Method, "notifications/") {
+		return wire.InvalidRequest("Invalid request: a request needs an id")
+	}
+	return nil
 }
 
 // serveCall runs a request of a session.

@@ -42,6 +42,10 @@ var modernCalls = sync.Pool{New: func() any { return new(modernCall) }}
 func (h *Handler) serveModern(w http.ResponseWriter, r *http.Request, m wire.Message) {
 	switch m.Kind {
 	case wire.Notification: // the revision has none over HTTP; an unknown one is no error
+		if e := checkNotification(m); e != nil {
+			writeError(w, http.StatusBadRequest, "", e)
+			return
+		}
 		w.WriteHeader(http.StatusAccepted)
 		return
 	case wire.Response:

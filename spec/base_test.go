@@ -164,7 +164,7 @@ func testL05(t *testing.T) {
 	eachVersion(t, legacy, func(t *testing.T, v string) {
 		s := serve(t).open(t, v)
 		get := s.listen(t, "")
-		for _, method := range []string{"notifications/no/such", "notifications/progress", "notifications/roots/list_changed", "tools/list"} {
+		for _, method := range []string{"notifications/no/such", "notifications/progress", "notifications/roots/list_changed"} {
 			s.send(t, notification(method, obj{"progressToken": 1, "progress": 1})).accepted(t)
 		}
 		get.quiet(t, "notifications have no answer")

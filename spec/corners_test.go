@@ -46,3 +46,21 @@ type textResult struct {
 	mcp.ResultBase
 	Text string `json:"text"`
 }
+
+// TestLostID sends requests without an ID. They must not look accepted: their client would wait for ever.
+func TestLostID(t *testing.T) {
+	e := serve(t)
+	for _, method := range []string{"tools/list", "tools/call", "ping", "initialize", "test/unknown", ""} {
+		m := func() obj { return notification(method, obj{}) }
+		s := e.open(t, v11)
+		s.send(t, m()).has(t, 400)
+		e.send26(t, m()).has(t, 400)
+		if method != "" {
+			e.open(t, v03).send(t, []obj{m(), request(1, "ping", nil)}).has(t, 200) // spoils itself only
+		}
+	}
+	for _, method := range []string{"notifications/cancelled", "notifications/of/tomorrow"} {
+		e.open(t, v11).send(t, notification(method, obj{})).accepted(t)
+		e.send26(t, notification(method, obj{})).accepted(t)
+	}
+}

@@ -116,7 +116,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) serveSession(w http.ResponseWriter, r *http.Request) {
 	if v := r.Header.Get(wire.HeaderVersion); v != "" {
 		if !wire.Served(v) {
-			writeError(w, http.StatusBadRequest, "", wire.UnsupportedVersion(v))
+			writeError(w, http.StatusBadRequest, "", h.unsupported(r, v))
 			return
 		}
 		if wire.Modern(v) { // streamable-http, "Earlier Streamable HTTP Revisions"
@@ -153,7 +153,7 @@ func (h *Handler) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(header) == 1 && !wire.Served(header[0]) {
-		writeError(w, http.StatusBadRequest, one.ID, wire.UnsupportedVersion(header[0]))
+		writeError(w, http.StatusBadRequest, one.ID, h.unsupported(r, header[0]))
 		return
 	}
 	modern := len(header) == 1 && wire.Modern(header[0])
@@ -167,6 +167,15 @@ func (h *Handler) servePost(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.serveLegacy(w, r, one)
 	}
+}
+
+// unsupported answers a version that the endpoint does not serve with those that the server of this request speaks: its
+// options may have narrowed them, and what the error lists must be had here (versioning, "Version Negotiation").
+func (h *Handler) unsupported(r *http.Request, version string) *wire.Error {
+	if e := h.engineFor(r); e != nil {
+		return wire.UnsupportedBy(e.Describe().Revisions, version)
+	}
+	return wire.UnsupportedVersion(version)
 }
 
 // claimsModern reports whether a request has per-request metadata of the stateless era

@@ -61,6 +61,15 @@ func (h *Handler) findSession(w http.ResponseWriter, r *http.Request, id wire.ID
 		h.writeSessionError(w, id, err)
 		return nil
 	}
+	// Nearly everybody sends the negotiated version. Another one may be one that this server does not speak
+	// (Streamable HTTP, "Protocol Version Header").
+	if v := r.Header.Get(wire.HeaderVersion); v != "" && v != s.Version() {
+		if spoken := s.Engine.Describe().Revisions; !slices.Contains(spoken, v) {
+			s.Release()
+			writeError(w, http.StatusBadRequest, id, wire.UnsupportedBy(spoken, v))
+			return nil
+		}
+	}
 	return s
 }
 

@@ -2,7 +2,10 @@ package spec_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -62,5 +65,40 @@ func TestLostID(t *testing.T) {
 	for _, method := range []string{"notifications/cancelled", "notifications/of/tomorrow"} {
 		e.open(t, v11).send(t, notification(method, obj{})).accepted(t)
 		e.send26(t, notification(method, obj{})).accepted(t)
+	}
+}
+
+// TestNarrowed has servers that speak fewer revisions than the endpoint: the others are unsupported there
+// (TL-24), and no error names them (T26-11).
+func TestNarrowed(t *testing.T) {
+	for _, spoken := range [][]string{{v11}, {v06, v03}, {v26, v06}} {
+		t.Run(strings.Join(spoken, " "), func(t *testing.T) {
+			e := serve(t, func(c *config) {
+				c.server = func(o *mcp.ServerOptions) { o.SupportedProtocolVersions = spoken }
+			})
+			refuses := func(r *reply, version string) {
+				t.Helper()
+				m := r.has(t, 400).response(t)
+				var data struct{ Supported []string }
+				if m.Error == nil || m.Error.Code != -32022 || json.Unmarshal(m.Error.Data, &data) != nil || !slices.Equal(data.Supported, spoken) {
+					t.Errorf("%s was answered %v, want -32022 with %v", version, m, spoken)
+				}
+			}
+			s := e.greet(t, spoken[len(spoken)-1], everything)
+			for _, version := range []string{"2099-01-01", "1999-01-01", v11, v06, v03, v24} {
+				r := s.send(t, request(1, "ping", nil), with("MCP-Protocol-Version", version))
+				if slices.Contains(spoken, version) {
+					r.has(t, 200).result(t)
+					continue
+				}
+				refuses(r, version)
+				refuses(s.get(t, "", with("MCP-Protocol-Version", version)), version)
+				refuses(s.delete(t, with("MCP-Protocol-Version", version)), version)
+			}
+			m := stateless(request(1, "tools/list", nil), everything)
+			meta(m)[mcp.MetaKeyProtocolVersion] = "2099-01-01"
+			refuses(e.do(t, e.post(t, m, append(mirror(m), with("MCP-Protocol-Version", "2099-01-01"))...)), "2099-01-01")
+			s.delete(t).has(t, 200, 202, 204) // it is there to the end
+		})
 	}
 }

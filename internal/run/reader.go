@@ -108,6 +108,9 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.taken { // what comes now is the other reader's to show, and no message goes to two streams
+		return nil, false, nil
+	}
 	first := s.next - int64(len(s.events))
 	if r.pos < first {
 		return nil, false, ErrTrimmed

@@ -245,15 +245,18 @@ func TestTakeover(t *testing.T) {
 			t.Fatal("the second reader does not know that there is something")
 		}
 		expect(t, second, "m1:a", false, nil)
-		first.Detach() // late
 		send(t, s, "b")
+		expect(t, first, "", false, nil) // it has not looked up yet: what the second one shows must not be shown twice
+		expect(t, second, "m2:b", false, nil)
+		first.Detach() // late
+		send(t, s, "c")
 		synctest.Wait()
 		select {
 		case <-second.Wake():
 		default:
 			t.Fatal("the late Detach has cut off the second reader")
 		}
-		expect(t, second, "m2:b", false, nil)
+		expect(t, second, "m3:c", false, nil)
 		if second.Taken() {
 			t.Fatal("the second reader is taken over by nobody")
 		}

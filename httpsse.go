@@ -113,9 +113,26 @@ func (h *Handler) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 			h.initializeHTTPSSE(r, o, m)
 			continue
 		}
+		if o.tooEarly(element) {
+			continue
+		}
 		h.beginElement(r, o.session, o.stream, element)
 	}
 	w.WriteHeader(http.StatusAccepted)
+}
+
+// tooEarly takes what a client must not send before initialize (Lifecycle, "Initialization"): a handler counts on knowing who
+// calls it, and there is no session yet that could be changed.
+func (o *oldSession) tooEarly(e wire.Element) bool {
+	m := e.Message
+	if e.Err != nil || m.Method == "ping" || o.session.Version() != "" {
+		return false
+	}
+	if m.Kind == wire.Request {
+		e := wire.InvalidRequest("Invalid request: initialize first")
+		_ = o.stream.Respond(wire.AppendError(nil, m.ID, e), http.StatusOK) // fails when the connection is gone
+	}
+	return true
 }
 
 // initializeHTTPSSE answers initialize on the stream. Nothing of the session is stored: it ends with its connection.

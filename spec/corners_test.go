@@ -102,3 +102,35 @@ func TestNarrowed(t *testing.T) {
 		})
 	}
 }
+
+// TestTooEarly has a client of HTTP+SSE call before it has said who it is. Nothing runs, every request is answered, and the
+// session can be initialized then.
+func TestTooEarly(t *testing.T) {
+	c := serve(t).openSSE(t)
+	for _, m := range []obj{
+		call("early", "whoami", obj{}),
+		request("early", "tools/list", nil),
+		request("early", "logging/setLevel", obj{"level": "info"}),
+		request("early", "resources/subscribe", obj{"uri": "test://item/01"}),
+		request("early", "test/unknown", nil),
+	} {
+		c.send(t, m).has(t, 200, 202)
+		if got, _ := c.message(t); got.Error == nil || string(got.ID) != `"early"` {
+			t.Errorf("before initialize, %v was answered %v", m["method"], got)
+		}
+	}
+	c.send(t, notification("notifications/initialized", nil)).has(t, 200, 202)
+	c.send(t, request("early", "ping", nil)).has(t, 200, 202)
+	if got, _ := c.message(t); got.Error != nil {
+		t.Errorf("ping before initialize was answered %v", got)
+	}
+	c.initialized(t)
+	c.send(t, call(2, "whoami", obj{})).has(t, 200, 202)
+	if m, _ := c.message(t); !strings.Contains(content(t, m.object(t)), "elicitation=true") {
+		t.Errorf("got %v, want the answer to a client that is known", m)
+	}
+	c.send(t, initialize(3, v24, obj{})).has(t, 200, 202)
+	if m, _ := c.message(t); m.Error == nil {
+		t.Errorf("a second initialize was answered %v", m)
+	}
+}

@@ -49,11 +49,13 @@ func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
 	return st, nil
 }
 
-// Carry makes st the only stream of a session of the HTTP+SSE transport (2024-11-05).
+// Carry makes st the only stream of a session of the HTTP+SSE transport (2024-11-05), which ends with its connection:
+// nothing of it is stored.
 func (s *Session) Carry(st *run.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = []*standalone{{stream: st}}
+	s.unstored = true
 }
 
 // adoptAlone takes a standalone stream that another replica has let go.

@@ -155,11 +155,11 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	return nil
 }
 
-// EstablishHere is [Session.Establish] without the store: the session ends with its connection (HTTP+SSE).
+// EstablishHere is [Session.Establish] for a session that [Session.Carry] keeps out of the store.
 func (s *Session) EstablishHere(version string, initialize json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec.Version, s.rec.Initialize, s.unstored = version, initialize, true
+	s.rec.Version, s.rec.Initialize = version, initialize
 	s.disconnect() // as above
 }
 

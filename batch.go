@@ -26,7 +26,7 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, batch []wir
 			writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: initialize cannot be part of a batch"))
 			return
 		}
-		if e.Err != nil || e.Message.Kind == wire.Request {
+		if e.Owed() {
 			owed++
 		}
 	}

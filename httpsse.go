@@ -108,6 +108,12 @@ func (h *Handler) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 	case batch == nil:
 		batch = []wire.Element{{Message: one}}
 	}
+	// Responses cannot wait for a reader as notifications do, and there is one for all of them: a client that asks and does not
+	// read would have them pile up. What it owes itself is let in.
+	if slices.ContainsFunc(batch, wire.Element.Owed) && o.stream.Full() {
+		writeBusy(w, http.StatusTooManyRequests, "", "Too much waits on the event stream: read it first", 4*retryAfter)
+		return
+	}
 	for _, element := range batch {
 		if m := element.Message; element.Err == nil && m.Kind == wire.Request && m.Method == "initialize" {
 			h.initializeHTTPSSE(r, o, m)

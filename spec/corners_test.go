@@ -1,12 +1,16 @@
 package spec_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
@@ -133,4 +137,53 @@ func TestTooEarly(t *testing.T) {
 	if m, _ := c.message(t); m.Error == nil {
 		t.Errorf("a second initialize was answered %v", m)
 	}
+}
+
+// TestUnreadStream has a client of HTTP+SSE ask and ask without reading the stream that all answers go to. What waits
+// there is bounded (S-05), and the client can go on when it has read.
+func TestUnreadStream(t *testing.T) {
+	e := serve(t)
+	conn, err := e.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if err := e.request(t, http.MethodGet, "/sse", nil).Write(conn); err != nil {
+		t.Fatal(err)
+	}
+	reader := bufio.NewReader(conn)
+	path := ""
+	for path == "" {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, ok := strings.CutPrefix(line, "data: "); ok {
+			path = strings.TrimSpace(data)
+		}
+	}
+	send := func(body any) *reply { return e.do(t, e.request(t, http.MethodPost, path, body)) }
+	send(initialize(1, v24, everything)).has(t, 202)
+	send(notification("notifications/initialized", nil)).has(t, 202)
+
+	const enough = 100 // of a megabyte each
+	refused := 0
+	for i := range enough {
+		if r := send(call(i+2, "big", obj{"n": 1 << 20})); r.status != 202 {
+			r.has(t, 429)
+			if r.header.Get("Retry-After") == "" {
+				t.Error("refused without Retry-After")
+			}
+			refused++
+		}
+	}
+	if refused < enough/2 {
+		t.Fatalf("%d of %d calls were refused, though nobody reads the answers", refused, enough)
+	}
+	send(notification("notifications/cancelled", obj{"requestId": 2})).has(t, 202)
+	send(obj{"jsonrpc": "2.0", "id": "nobody", "result": obj{}}).has(t, 202)
+
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	eventually(t, "a call is taken again", func() bool { return send(request("late", "ping", nil)).status == 202 })
 }

@@ -383,3 +383,10 @@ func (s *Stream) Settled() bool {
 	defer s.mu.Unlock()
 	return s.ended && s.shown == s.next || s.err != nil
 }
+
+// Full reports whether so much waits for the reader that nothing more should be begun that will have to be said.
+func (s *Stream) Full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full()
+}

@@ -80,6 +80,9 @@ type Element struct {
 	Err     *Error
 }
 
+// Owed reports whether the element is owed a response.
+func (e Element) Owed() bool { return e.Err != nil || e.Message.Kind == Request }
+
 // parse reads one message from valid JSON. When it fails, the message still has
 // the ID if it could be read, so that the error can carry it.
 func parse(data []byte) (Message, *Error) {

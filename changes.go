@@ -72,6 +72,15 @@ func (h *Handler) tellListeners(e *engine.Engine, method string, params json.Raw
 	})
 }
 
+// closeListeners ends the sessions that only listen, when a server has closed all of its sessions.
+func (h *Handler) closeListeners(e *engine.Engine) {
+	h.sessions.Each(func(s *session.Session) {
+		if s.Engine == e && !s.Connected() {
+			go s.Closed()
+		}
+	})
+}
+
 // takeNote takes a note of another replica.
 func (h *Handler) takeNote(n replica.Note) {
 	if h.sessions.Take(n) {

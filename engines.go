@@ -16,6 +16,7 @@ type engines struct {
 	log      *slog.Logger
 	onChange func(e *engine.Engine, method string, params json.RawMessage)
 	onTell   func(e *engine.Engine, method string, params json.RawMessage)
+	onClosed func(e *engine.Engine)
 	voice    engine.Voice
 	// watched is called for each engine that begins to be watched.
 	watched func(e *engine.Engine)
@@ -41,8 +42,8 @@ func (c *engines) get(server *mcp.Server) *engine.Engine {
 	c.tick++
 	if k := c.kept[server]; k != nil {
 		k.last = c.tick
-		if !k.again {
-			// A server that comes again is worth a session that watches it for changes.
+		if !k.again || !k.engine.Watched() {
+			// A server that comes again is worth a session that watches it for changes. Its program may have closed that one.
 			k.again = true
 			c.watch(k.engine)
 		}
@@ -68,6 +69,7 @@ func (c *engines) watch(e *engine.Engine) {
 	began, err := e.Watch(
 		func(method string, params json.RawMessage) { c.onChange(e, method, params) },
 		func(method string, params json.RawMessage) { c.onTell(e, method, params) },
+		func() { c.onClosed(e) },
 	)
 	if err != nil {
 		c.log.Warn("changes of the server will not be told", "error", err)

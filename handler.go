@@ -85,7 +85,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		MaxPerPrincipal: h.opts.MaxSessionsPerPrincipal,
 	})
 	h.engines.log = h.log
-	h.engines.onChange, h.engines.onTell = h.changed, h.tellListeners
+	h.engines.onChange, h.engines.onTell, h.engines.onClosed = h.changed, h.tellListeners, h.closeListeners
 	h.engines.voice = h.sessions.Voice
 	if h.replica != nil {
 		h.changes.h = h

@@ -187,3 +187,88 @@ func TestUnreadStream(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, reader) }()
 	eventually(t, "a call is taken again", func() bool { return send(request("late", "ping", nil)).status == 202 })
 }
+
+// TestClosedByServer has a tool end its session, and a program all sessions of its server. The client is told to initialize
+// again, as the SDK tells it, and nobody else is harmed.
+func TestClosedByServer(t *testing.T) {
+	e := serve(t)
+	e.srv.AddTool(&mcp.Tool{Name: "leave", InputSchema: json.RawMessage(anyInput)},
+		func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			go func() { _ = req.Session.Close() }() // it waits for the call
+			return text("bye"), nil
+		})
+	ended := func(t *testing.T, s *session) {
+		t.Helper()
+		eventually(t, "the session has ended", func() bool { return s.send(t, request(s.next(), "ping", nil)).status == 404 })
+		s.get(t, "").has(t, 404)
+		eventually(t, "nothing is left of the session", func() bool { return s.delete(t).status == 404 })
+	}
+	t.Run("session", func(t *testing.T) {
+		s, other := e.open(t, v11), e.open(t, v11)
+		get := s.listen(t, "")
+		if got := s.run(t, "leave", obj{}); got != "bye" {
+			t.Errorf("the call that closed its session was answered %q", got)
+		}
+		ended(t, s)
+		if rest := get.rest(t); len(rest) > 0 {
+			t.Errorf("the stream ended with %v", rest)
+		}
+		if got := other.run(t, "echo", obj{"text": "here"}); got != "here" {
+			t.Errorf("another session answers %q", got)
+		}
+	})
+	t.Run("call in flight", func(t *testing.T) {
+		s := e.open(t, v11)
+		slow := s.start(t, call(1, "slow", obj{"key": "k"}))
+		e.await(t, "k", "running")
+		s.run(t, "leave", obj{})
+		eventually(t, "nothing new begins", func() bool { return s.send(t, request(s.next(), "ping", nil)).status == 404 })
+		e.release("k")
+		if got := content(t, slow.reply(t).result(t)); got != "slow k" {
+			t.Errorf("the call in flight was answered %q", got)
+		}
+		ended(t, s)
+	})
+	t.Run("2024-11-05", func(t *testing.T) {
+		c := e.openSSE(t).initialized(t)
+		c.send(t, call(2, "leave", obj{})).has(t, 202)
+		if m, _ := c.message(t); string(m.ID) != "2" || m.Error != nil {
+			t.Errorf("the call that closed its session was answered %v", m)
+		}
+		c.rest(t)
+		c.send(t, request(3, "ping", nil)).has(t, 404)
+	})
+	speaks := func(t *testing.T) {
+		t.Helper()
+		all := e.send26(t, tokened(call(2, "steps", obj{"n": 1}), "p")).messages(t)
+		if n := methods(all)["notifications/progress"]; n != 2 {
+			t.Errorf("%d progress notifications of the next call, want 2: %v", n, all)
+		}
+	}
+	t.Run("2026-07-28", func(t *testing.T) {
+		e.srv.AddTool(&mcp.Tool{Name: "leave_now", InputSchema: json.RawMessage(anyInput)},
+			func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				return text("bye"), req.Session.Close()
+			})
+		for range 3 {
+			speaks(t)
+			e.send26(t, call(1, "leave_now", obj{})).has(t, 200)
+		}
+		speaks(t)
+	})
+	t.Run("everybody", func(t *testing.T) {
+		s := e.open(t, v11)
+		speaks(t)
+		for ss := range e.srv.Sessions() {
+			_ = ss.Close()
+		}
+		speaks(t)
+		ended(t, s)
+		s = e.open(t, v11)
+		get := s.listen(t, "")
+		e.touch(t, "new")
+		if m, _ := get.message(t); m.Method != "notifications/tools/list_changed" {
+			t.Errorf("got %v, want the change that came afterwards", m)
+		}
+	})
+}

@@ -20,7 +20,7 @@ func BenchmarkLend(b *testing.B) {
 			e := New(mcp.NewServer(&mcp.Implementation{Name: "bench"}, nil), quiet())
 			defer e.Close()
 			if tt.warm { // only a server that is watched is worth keeping sessions of
-				if _, err := e.Watch(func(string, json.RawMessage) {}, nil); err != nil {
+				if _, err := e.Watch(func(string, json.RawMessage) {}, nil, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

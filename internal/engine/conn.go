@@ -23,6 +23,10 @@ type Outlet interface {
 	Say(ctx context.Context, m Outgoing) error
 }
 
+// A Closer is an [Outlet] that wants to hear when the server itself closes the session: a handler may, and a program
+// that goes through all sessions of its server.
+type Closer interface{ Closed() }
+
 // Outgoing is a request or a notification from a server to its client.
 type Outgoing struct {
 	Method string
@@ -73,9 +77,27 @@ func (c *conn) Read(ctx context.Context) (jsonrpc.Message, error) {
 	}
 }
 
+// Close is called by the SDK when the session is closed on its side.
 func (c *conn) Close() error {
-	c.closeOnce.Do(func() { close(c.done) })
+	c.closeOnce.Do(func() {
+		close(c.done)
+		if o, ok := c.out.(Closer); ok {
+			go o.Closed() // who closes may hold what the outlet needs
+		}
+	})
 	return nil
+}
+
+// leave closes the connection on our side.
+func (c *conn) leave() { c.closeOnce.Do(func() { close(c.done) }) }
+
+func (c *conn) closed() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // feed hands a message to the SDK. It reports false when the connection is closed.

@@ -36,6 +36,7 @@ type Engine struct {
 	watcher  *Session
 	onChange func(method string, params json.RawMessage)
 	onTell   func(method string, params json.RawMessage)
+	onClosed func()
 }
 
 // New returns an engine for server.
@@ -88,11 +89,12 @@ func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 }
 
 // Watch begins to watch the server, once, and reports whether it did. changed is then called with each change notification,
-// and must not block; told with each other one that a handler sends to all of [mcp.Server.Sessions].
+// and must not block; told with each other one that a handler sends to all of [mcp.Server.Sessions], and closed when it closes them
+// all, which ends the watch.
 //
 // The SDK tells of changes only to sessions that are connected. One quiet session of our own
 // stands for all of ours that are not, so that an idle client costs its record and nothing here.
-func (e *Engine) Watch(changed, told func(method string, params json.RawMessage)) (began bool, err error) {
+func (e *Engine) Watch(changed, told func(method string, params json.RawMessage), closed func()) (began bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watcher != nil {
@@ -103,7 +105,7 @@ func (e *Engine) Watch(changed, told func(method string, params json.RawMessage)
 		InitializedParams: &mcp.InitializedParams{},
 		LogLevel:          "debug", // those that it stands for each have their own
 	}
-	e.onChange, e.onTell = changed, told
+	e.onChange, e.onTell, e.onClosed = changed, told, closed
 	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
 	e.listed.Add(1) // what was read before may have changed unheard
 	e.tools.Store(nil)
@@ -133,7 +135,8 @@ func (e *Engine) WatchResource(ctx context.Context, uri string, on bool) error {
 // watcherRevision is one whose sessions get change notifications without asking.
 const watcherRevision = "2025-11-25"
 
-func (e *Engine) watched() bool {
+// Watched reports whether the server is watched.
+func (e *Engine) Watched() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.watcher != nil
@@ -143,7 +146,7 @@ func (e *Engine) watched() bool {
 func (e *Engine) Close() {
 	e.mu.Lock()
 	w := e.watcher
-	e.watcher, e.onChange, e.onTell = nil, nil, nil
+	e.watcher, e.onChange, e.onTell, e.onClosed = nil, nil, nil, nil
 	e.mu.Unlock()
 	if w != nil {
 		w.Close()
@@ -152,6 +155,20 @@ func (e *Engine) Close() {
 }
 
 type watchOutlet struct{ e *Engine }
+
+// Closed implements [Closer]: a program has closed all sessions of its server. Until the server is watched again, nothing
+// that can change is kept.
+func (o watchOutlet) Closed() {
+	o.e.mu.Lock()
+	f := o.e.onClosed
+	o.e.watcher = nil
+	o.e.mu.Unlock()
+	o.e.listed.Add(1)
+	o.e.tools.Store(nil)
+	if f != nil {
+		f()
+	}
+}
 
 func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 	if m.Reply != nil {

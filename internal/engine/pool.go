@@ -60,7 +60,7 @@ func (s *Session) Return() {
 	s.lent.out.Store(nil)
 	e := s.engine
 	// A server that is seen for the first time may be one of a kind: nothing of it is kept.
-	if len(s.lent.key) > 4096 || !e.watched() || !e.pool.give(s) {
+	if s.conn.closed() || len(s.lent.key) > 4096 || !e.Watched() || !e.pool.give(s) {
 		s.Close()
 	}
 }
@@ -72,14 +72,16 @@ func (p *pool) take(key []byte) *Session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.idle[string(key)]
-	if len(list) == 0 {
-		return nil
+	for n := len(list) - 1; n >= 0; n-- {
+		s := list[n]
+		list[n] = nil
+		p.idle[s.lent.key] = list[:n]
+		p.n--
+		if !s.conn.closed() { // the server may have closed all its sessions
+			return s
+		}
 	}
-	s := list[len(list)-1]
-	list[len(list)-1] = nil
-	p.idle[s.lent.key] = list[:len(list)-1]
-	p.n--
-	return s
+	return nil
 }
 
 func (p *pool) give(s *Session) bool {

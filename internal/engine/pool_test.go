@@ -20,7 +20,7 @@ func meta(client, caps string) wire.Meta {
 func watchedEngine(t *testing.T) *Engine {
 	t.Helper()
 	e := New(newServer(), quiet())
-	if _, err := e.Watch(func(string, json.RawMessage) {}, nil); err != nil {
+	if _, err := e.Watch(func(string, json.RawMessage) {}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -42,8 +42,8 @@ func (e *Engine) Connect(ctx context.Context, id string, state *mcp.ServerSessio
 
 // Close ends the session. Calls through its connection are cancelled and awaited.
 func (s *Session) Close() {
-	_ = s.conn.Close() // first: the SDK waits for calls that only end when their reader does
-	_ = s.ss.Close()   // its error is the connection's, which has none
+	s.conn.leave()   // first: the SDK waits for calls that only end when their reader does
+	_ = s.ss.Close() // its error is the connection's, which has none
 }
 
 // Call is one request to a server.

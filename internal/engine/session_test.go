@@ -121,7 +121,7 @@ func TestMiddlewareAddedLater(t *testing.T) {
 	server := newServer()
 	e := New(server, quiet())
 	s := connect(t, e, legacyState(), &outbox{})
-	if _, err := e.Watch(func(string, json.RawMessage) {}, nil); err != nil {
+	if _, err := e.Watch(func(string, json.RawMessage) {}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
@@ -192,7 +192,7 @@ func TestToolTable(t *testing.T) {
 			t.Error("not watched: an old definition")
 		}
 		var told []string
-		if _, err := e.Watch(func(method string, _ json.RawMessage) { told = append(told, method) }, nil); err != nil {
+		if _, err := e.Watch(func(method string, _ json.RawMessage) { told = append(told, method) }, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)

@@ -38,7 +38,7 @@ func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra
 		return Tool{} // the list cannot be had; the call itself will say why
 	}
 	tool, ok := t.byName[name]
-	if ok && e.watched() && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
+	if ok && e.Watched() && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
 		e.tools.Store(nil) // it changed while it was read
 	}
 	return tool

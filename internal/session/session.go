@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -35,6 +36,7 @@ type Session struct {
 	last    time.Time // when a client's request was last over
 	touched time.Time // when the record's time was last renewed
 	closed  bool
+	ending  bool // the server has closed it: what runs may end, nothing new begins
 	// unstored sessions have no record in the store.
 	unstored bool
 	runs     map[string]*run.Run      // by the key of the request's ID
@@ -127,6 +129,13 @@ func (s *Session) disconnect() {
 	s.server, s.stale, s.runs = nil, false, nil
 }
 
+// Connected reports whether the SDK has a session for this one. A program finds it among its server's then.
+func (s *Session) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.server != nil
+}
+
 // askable tells whether a client has declared that it can be asked something.
 type askable byte
 
@@ -159,12 +168,17 @@ func (s *Session) leave(end func(*run.Stream)) {
 	s.closed = true
 	server := s.server
 	s.server = nil
-	runs, streams, waiting := s.runs, s.streams, s.waiting
+	runs, streams, waiting, alone := s.runs, s.streams, s.waiting, s.alone
 	s.runs, s.streams, s.waiting, s.alone = nil, nil, nil, nil
 	s.mu.Unlock()
 	for _, st := range streams {
 		if !st.Ended() {
 			end(st)
+		}
+	}
+	for _, a := range alone {
+		if !a.stream.Ended() { // that of HTTP+SSE is not among the others
+			end(a.stream)
 		}
 	}
 	for _, r := range runs {
@@ -178,11 +192,33 @@ func (s *Session) leave(end func(*run.Stream)) {
 	}
 }
 
+// Closed implements [engine.Closer]: the server has closed the session, which ends it everywhere, as DELETE does. Unlike
+// there, calls in flight are awaited, as the SDK awaits them.
+func (s *Session) Closed() {
+	s.mu.Lock()
+	if s.closed || s.ending {
+		s.mu.Unlock()
+		return
+	}
+	s.ending = true
+	runs := slices.Collect(maps.Values(s.runs))
+	s.mu.Unlock()
+	for _, r := range runs {
+		<-r.Context().Done()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := s.m.End(ctx, s); err != nil {
+		s.m.Log.Warn("a session that the server has closed may be found again", "session", short(s.ID), "error", err)
+		s.m.forget(s)
+	}
+}
+
 // Server returns the SDK's session, connected as the record says.
 func (s *Session) Server() (*engine.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.ending {
 		return nil, ErrEnded
 	}
 	s.warm = true
@@ -233,7 +269,7 @@ func (s *Session) Ephemeral(ctx context.Context) (*engine.Session, error) {
 func (s *Session) Begin(r *run.Run) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.ending {
 		return ErrEnded
 	}
 	key := r.ID.Key()

@@ -173,7 +173,7 @@ func (h *Handler) servePost(w http.ResponseWriter, r *http.Request) {
 // options may have narrowed them, and what the error lists must be had here (versioning, "Version Negotiation").
 func (h *Handler) unsupported(r *http.Request, version string) *wire.Error {
 	if e := h.engineFor(r); e != nil {
-		return wire.UnsupportedBy(e.Describe().Revisions, version)
+		return wire.UnsupportedBy(e.Describe(r.Context(), extraOf(r)).Revisions, version)
 	}
 	return wire.UnsupportedVersion(version)
 }

@@ -64,7 +64,7 @@ func (h *Handler) findSession(w http.ResponseWriter, r *http.Request, id wire.ID
 	// Nearly everybody sends the negotiated version. Another one may be one that this server does not speak
 	// (Streamable HTTP, "Protocol Version Header").
 	if v := r.Header.Get(wire.HeaderVersion); v != "" && v != s.Version() {
-		if spoken := s.Engine.Describe().Revisions; !slices.Contains(spoken, v) {
+		if spoken := s.Engine.Describe(r.Context(), extraOf(r)).Revisions; !slices.Contains(spoken, v) {
 			s.Release()
 			writeError(w, http.StatusBadRequest, id, wire.UnsupportedBy(spoken, v))
 			return nil
@@ -118,7 +118,7 @@ func (h *Handler) serveInitialize(w http.ResponseWriter, r *http.Request, m wire
 		h.writeSessionError(w, m.ID, errNoServer)
 		return
 	}
-	if versions := eng.Describe().Revisions; !slices.ContainsFunc(versions, func(v string) bool { return !wire.Modern(v) }) {
+	if versions := eng.Describe(r.Context(), extraOf(r)).Revisions; !slices.ContainsFunc(versions, func(v string) bool { return !wire.Modern(v) }) {
 		// The only word that a client of the session era may get to show its user.
 		e := wire.UnsupportedBy(versions, wire.Unquote(wire.Member(m.Params, "protocolVersion")))
 		e.Message += ": this server speaks " + strings.Join(versions, ", ")

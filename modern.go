@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/modelcontextprotocol/go-sdk/auth"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
@@ -117,10 +116,10 @@ func (h *Handler) checkModern(r *http.Request, m wire.Message) (*modernCall, *wi
 	if c.engine = h.engineFor(r); c.engine == nil {
 		return nil, wire.InvalidRequest(errNoServer.Error())
 	}
-	if versions := c.engine.Describe().Revisions; !slices.Contains(versions, wire.Rev2026) {
+	c.extra = extraOf(r)
+	if versions := c.engine.Describe(r.Context(), c.extra).Revisions; !slices.Contains(versions, wire.Rev2026) {
 		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
 	}
-	c.extra = &mcp.RequestExtra{TokenInfo: auth.TokenInfoFromContext(r.Context()), Header: r.Header}
 	return c, nil
 }
 
@@ -164,7 +163,7 @@ func (h *Handler) callModern(rn *run.Run, c *modernCall, dst []byte) ([]byte, er
 	if !engine.Direct(rn.Method) {
 		result, err := h.relayModern(ctx, rn, c, call)
 		if err == nil && len(result) > 0 && result[0] == '{' { // the SDK gives a type to its own results only
-			result = wire.Complete(result, `"complete"`, c.engine.Describe().ServerInfo)
+			result = wire.Complete(result, `"complete"`, c.engine.Describe(ctx, c.extra).ServerInfo)
 		}
 		return append(dst, result...), err
 	}

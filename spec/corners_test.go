@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -271,4 +272,35 @@ func TestClosedByServer(t *testing.T) {
 			t.Errorf("got %v, want the change that came afterwards", m)
 		}
 	})
+}
+
+// TestStrangers has a server whose middleware lets in only who is known to it, by a header or by what an HTTP middleware has put
+// into the context. Its results tell whose they are (L-17).
+func TestStrangers(t *testing.T) {
+	type key struct{}
+	e := serve(t, func(c *config) {
+		c.wrap = func(_ *env, inner http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inner.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, r.Header.Get("X-User"))))
+			})
+		}
+	})
+	e.srv.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+			if extra := req.GetExtra(); extra == nil || extra.Header.Get("X-User") != "alice" || ctx.Value(key{}) != "alice" {
+				return nil, errors.New("who are you?")
+			}
+			return next(ctx, method, req)
+		}
+	})
+	alice := with("X-User", "alice")
+	if m := e.send26(t, call(1, "echo", obj{"text": "x"}), with("X-User", "mallory")).response(t); m.Error == nil {
+		t.Errorf("a stranger was let in: %v", m)
+	}
+	for _, m := range []obj{call(1, "echo", obj{"text": "x"}), request(1, "server/discover", nil), request(1, "tools/list", nil)} {
+		meta, _ := e.send26(t, m, alice).has(t, 200).result(t)["_meta"].(obj)
+		if info, _ := meta[mcp.MetaKeyServerInfo].(obj); info["name"] != "spec" {
+			t.Errorf("%v: the result does not tell whose it is: %v", m["method"], meta)
+		}
+	}
 }

@@ -24,26 +24,28 @@ type Description struct {
 
 // Describe asks the server what it is, once. The SDK keeps its identity to itself and
 // puts it into results on a connection only, so it is asked for over one.
-func (e *Engine) Describe() *Description {
+//
+// It asks on behalf of a client, with the context and the extra of its request: a middleware of the server may refuse a stranger.
+func (e *Engine) Describe(ctx context.Context, extra *mcp.RequestExtra) *Description {
 	if d := e.description.Load(); d != nil {
 		return d
 	}
-	d, ok := e.describe()
-	if ok { // else a middleware may have refused a stranger; the server is asked again
+	d, ok := e.describe(context.WithoutCancel(ctx), extra)
+	if ok { // else the next client may be let in
 		e.description.Store(d)
 	}
 	return d
 }
 
-func (e *Engine) describe() (d *Description, ok bool) {
+func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Description, ok bool) {
 	d = &Description{Revisions: wire.Revisions()}
-	s, err := e.Connect(context.Background(), "", nil, mute{})
+	s, err := e.Connect(ctx, "", nil, mute{})
 	if err != nil {
 		return d, false
 	}
 	defer s.Close()
 	params := json.RawMessage(`{"_meta":{"` + wire.MetaProtocolVersion + `":"` + wire.Rev2026 + `","` + wire.MetaClientCapabilities + `":{}}}`)
-	raw, err := s.Relay(context.Background(), &Call{Method: "server/discover", Params: params, Extra: &mcp.RequestExtra{}})
+	raw, err := s.Relay(ctx, &Call{Method: "server/discover", Params: params, Extra: extra})
 	var refused *jsonrpc.Error
 	if errors.As(err, &refused) && refused.Code == wire.CodeUnsupportedVersion {
 		var data mcp.UnsupportedProtocolVersionData
@@ -80,7 +82,10 @@ func AppendResult(dst []byte, res mcp.Result) ([]byte, error) {
 // AppendModern appends a result as JSON with what every result of 2026-07-28 carries: its type, and the identity of its
 // server. edit, which may be nil, changes what is not the result of a tool.
 func (e *Engine) AppendModern(dst []byte, res mcp.Result, resultType string, edit func(json.RawMessage) json.RawMessage) ([]byte, error) {
-	info := e.Describe().ServerInfo
+	var info []byte
+	if d := e.description.Load(); d != nil { // the server was asked when the call began
+		info = d.ServerInfo
+	}
 	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
 		return result.AppendCallTool(dst, call, resultType, info)
 	}

@@ -352,7 +352,7 @@ func TestRelayCancelled(t *testing.T) {
 
 func TestDescribe(t *testing.T) {
 	t.Parallel()
-	d := New(newServer(), quiet()).Describe()
+	d := New(newServer(), quiet()).Describe(t.Context(), &mcp.RequestExtra{})
 	var info mcp.Implementation
 	if err := json.Unmarshal(d.ServerInfo, &info); err != nil || info.Name != "test <1>" || info.Version != "1" {
 		t.Errorf("%s, %v", d.ServerInfo, err)

@@ -196,7 +196,7 @@ func (h *Handler) notify(r *http.Request, s *session.Session, m wire.Message) er
 		}
 		return nil
 	}
-	server, err := s.Server()
+	server, err := s.Server(r.Context())
 	if err != nil {
 		return err
 	}
@@ -269,7 +269,7 @@ func (c *legacyCall) repeatable() bool {
 	if c.run.Method != "tools/call" {
 		return engine.Direct(c.run.Method)
 	}
-	server, err := c.session.Server()
+	server, err := c.session.Server(c.run.Context())
 	if err != nil {
 		return false
 	}
@@ -358,7 +358,7 @@ func (h *Handler) callLegacy(c *legacyCall, dst []byte) ([]byte, error) {
 	case c.run.Method == "server/discover" || c.run.Method == "subscriptions/listen":
 		return nil, methodNotFound(c.run.Method)
 	case engine.Direct(c.run.Method):
-		server, err := s.Server()
+		server, err := s.Server(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -393,7 +393,7 @@ func legacyError(method string, err error) error {
 // changeSession makes a call that changes the SDK's session. The record comes first: a change that other replicas
 // would not see must not be made, and one that the server refuses is taken back.
 func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *engine.Call) ([]byte, error) {
-	server, err := s.Server()
+	server, err := s.Server(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -274,7 +274,7 @@ func TestClosedByServer(t *testing.T) {
 	})
 }
 
-// TestStrangers has a server whose middleware lets in only who is known to it, by a header or by what an HTTP middleware has put
+// TestStrangers has a server whose middleware lets in only who is known to it, by a header and by what an HTTP middleware has put
 // into the context. Its results tell whose they are (L-17).
 func TestStrangers(t *testing.T) {
 	type key struct{}
@@ -302,5 +302,17 @@ func TestStrangers(t *testing.T) {
 		if info, _ := meta[mcp.MetaKeyServerInfo].(obj); info["name"] != "spec" {
 			t.Errorf("%v: the result does not tell whose it is: %v", m["method"], meta)
 		}
+	}
+	s := e.open(t, v11, alice)
+	for _, m := range []obj{
+		call(1, "echo", obj{"text": "x"}), request(1, "logging/setLevel", obj{"level": "info"}),
+		request(1, "resources/subscribe", obj{"uri": "test://item/01"}), request(1, "ping", nil),
+	} {
+		s.send(t, m).has(t, 200).result(t)
+	}
+	c := e.openSSE(t, alice).initialized(t)
+	c.send(t, call(2, "echo", obj{"text": "x"})).has(t, 202)
+	if m, _ := c.message(t); m.Error != nil {
+		t.Errorf("over HTTP+SSE, a client that is known was answered %v", m)
 	}
 }

@@ -61,6 +61,14 @@ func From(ctx context.Context) *Run {
 	return r
 }
 
+// Outside returns a context with the values that ctx has beside the run that it belongs to, if any, and without its end.
+func Outside(ctx context.Context) context.Context {
+	if r := From(ctx); r != nil {
+		ctx = r.parent
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // Answer ends the run with a response. A run has one end: what comes
 // after a cancellation or a first answer is dropped. status is the HTTP status that the
 // response goes with when it is all there is.

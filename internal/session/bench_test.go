@@ -45,7 +45,7 @@ func BenchmarkRevive(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if _, err := s.Server(); err != nil {
+				if _, err := s.Server(context.Background()); err != nil {
 					b.Fatal(err)
 				}
 				s.Release()

@@ -25,7 +25,7 @@ func TestFindMeetsRest(t *testing.T) {
 		if got == s || got.isClosed() {
 			t.Error("the session that was found is closed")
 		}
-		if _, err := got.Server(); err != nil {
+		if _, err := got.Server(context.Background()); err != nil {
 			t.Error(err)
 		}
 		got.Release()

@@ -245,7 +245,7 @@ func (m *Manager) Voice(ctx context.Context, e *engine.Engine, id string) (*engi
 		defer s.mu.Unlock()
 		s.using--
 	}
-	server, err := s.Server()
+	server, err := s.Server(context.Background()) // ctx may be that of a call, which is another session's by now
 	if err != nil {
 		done()
 		return nil, nil, err

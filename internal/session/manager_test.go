@@ -236,7 +236,7 @@ func TestEnd(t *testing.T) {
 		if err := s.KeepStream(t.Context(), run.NewStream("", 1), nil); !errors.Is(err, ErrEnded) {
 			t.Errorf("kept: %v", err)
 		}
-		if _, err := s.Server(); !errors.Is(err, ErrEnded) {
+		if _, err := s.Server(context.Background()); !errors.Is(err, ErrEnded) {
 			t.Errorf("connected: %v", err)
 		}
 		if err := s.Say(t.Context(), engine.Outgoing{Method: "ping", Reply: func(json.RawMessage, *wire.Error) {}}); err == nil {
@@ -320,7 +320,7 @@ func TestRest(t *testing.T) {
 		var ids []string
 		for range 100 {
 			s := h.mustFind(h.open("").ID, "")
-			if _, err := s.Server(); err != nil {
+			if _, err := s.Server(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.SetLogLevel(ctx, "error"); err != nil {
@@ -359,7 +359,7 @@ func TestRest(t *testing.T) {
 // logs calls the tool that logs and returns what its client hears.
 func (h *house) logs(s *Session) string {
 	h.t.Helper()
-	server, err := s.Server()
+	server, err := s.Server(context.Background())
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -403,7 +403,7 @@ func TestSubscriptionsComeBack(t *testing.T) {
 		if got := held.Subscribed(); !slices.Equal(got, []string{"test://a"}) {
 			t.Errorf("subscribed to %q", got)
 		}
-		if _, err := held.Server(); err != nil {
+		if _, err := held.Server(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()

@@ -128,7 +128,7 @@ func decodeRecord(raw []byte) (*Record, error) {
 // the client something, who first waits for an answer to this.
 func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra *mcp.RequestExtra) error {
 	s.speaks(1)
-	server, err := s.Server() // first: one that is connected as initialized is not told again
+	server, err := s.Server(ctx) // first: one that is connected as initialized is not told again
 	if err == nil {
 		err = s.update(ctx, func(r *Record) { r.Initialized = true })
 	}

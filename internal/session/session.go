@@ -214,8 +214,9 @@ func (s *Session) Closed() {
 	}
 }
 
-// Server returns the SDK's session, connected as the record says.
-func (s *Session) Server() (*engine.Session, error) {
+// Server returns the SDK's session, connected as the record says. What goes through its connection finds in its context what HTTP
+// middleware has put into ctx, as with the SDK: that of the request that connects it. Direct calls have the values of their own.
+func (s *Session) Server(ctx context.Context) (*engine.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.ending {
@@ -232,7 +233,7 @@ func (s *Session) Server() (*engine.Session, error) {
 			return nil, err
 		}
 	}
-	server, err := s.Engine.Connect(context.Background(), s.ID, state, s)
+	server, err := s.Engine.Connect(run.Outside(ctx), s.ID, state, s)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type asking struct {
 
 func startAsking(t *testing.T, s *Session, id wire.ID) *asking {
 	t.Helper()
-	server, err := s.Server()
+	server, err := s.Server(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestQuestionsAreTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, memory.New(), nil)
 		s := h.mustFind(h.open("").ID, "")
-		server, err := s.Server()
+		server, err := s.Server(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}

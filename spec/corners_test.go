@@ -316,3 +316,25 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("over HTTP+SSE, a client that is known was answered %v", m)
 	}
 }
+
+// TestQuietServer has a server that does not tell when its tools change, as its capabilities say. What the endpoint knows of a
+// tool must not be what the tool once was: the headers that mirror its arguments are checked by its definition (T26-17).
+func TestQuietServer(t *testing.T) {
+	e := serve(t, func(c *config) {
+		c.server = func(o *mcp.ServerOptions) {
+			o.Capabilities = &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{ListChanged: false}}
+		}
+	})
+	define := func(property string) {
+		e.srv.AddTool(&mcp.Tool{Name: "moody", InputSchema: json.RawMessage(`{"type":"object","properties":{"place":` + property + `}}`)},
+			func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) { return text("ok"), nil })
+	}
+	m := func() obj { return call(1, "moody", obj{"place": "here"}) }
+	define(`{"type":"string","x-mcp-header":"Place"}`)
+	for range 3 {
+		e.send26(t, m(), with("Mcp-Param-Place", "here")).has(t, 200).result(t)
+		e.send26(t, m()).has(t, 400)
+	}
+	define(`{"type":"string"}`)
+	e.send26(t, m()).has(t, 200).result(t)
+}

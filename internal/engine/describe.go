@@ -20,6 +20,8 @@ type Description struct {
 	ServerInfo []byte
 	// Revisions are those that the server speaks, newest first; its options may have narrowed them.
 	Revisions []string
+	// TellsTools reports that the server tells when its tools change.
+	TellsTools bool
 }
 
 // Describe asks the server what it is, once. The SDK keeps its identity to itself and
@@ -57,11 +59,18 @@ func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Desc
 	var result struct {
 		SupportedVersions []string                   `json:"supportedVersions"`
 		Meta              map[string]json.RawMessage `json:"_meta"`
+		Capabilities      struct {
+			Tools *struct {
+				ListChanged bool `json:"listChanged"`
+			} `json:"tools"`
+		} `json:"capabilities"`
 	}
 	if err != nil || json.Unmarshal(raw, &result) != nil {
 		return d, false
 	}
 	d.Revisions = result.SupportedVersions
+	tools := result.Capabilities.Tools // absent as long as there are none; of the first, the SDK tells
+	d.TellsTools = tools == nil || tools.ListChanged
 	d.ServerInfo = result.Meta[wire.MetaServerInfo]
 	return d, true
 }

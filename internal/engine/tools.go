@@ -23,7 +23,8 @@ type Tool struct {
 type toolTable struct{ byName map[string]Tool }
 
 // Tool returns the definition of a tool as the server lists it to this session.
-// It is kept until the server says that its list has changed; before the engine watches, it is read each time.
+// It is kept until the server says that its list has changed; before the engine watches, and from a server that does not say,
+// it is read each time.
 func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra) Tool {
 	e := s.engine
 	seen, kept := e.listed.Load(), e.tools.Load()
@@ -38,7 +39,7 @@ func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra
 		return Tool{} // the list cannot be had; the call itself will say why
 	}
 	tool, ok := t.byName[name]
-	if ok && e.Watched() && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
+	if ok && e.Watched() && e.Describe(ctx, extra).TellsTools && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
 		e.tools.Store(nil) // it changed while it was read
 	}
 	return tool

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -337,4 +338,35 @@ func TestQuietServer(t *testing.T) {
 	}
 	define(`{"type":"string"}`)
 	e.send26(t, m()).has(t, 200).result(t)
+}
+
+// TestAskingNobody has a handler ask a client that has left before anything was said, so that there is no event to come back with.
+// It is told at once (C-07); that the client has left is no cancellation (TL-12), so what needs no answer goes on.
+func TestAskingNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, virtual)
+		e.srv.AddTool(&mcp.Tool{Name: "ask_late", InputSchema: json.RawMessage(anyInput)},
+			func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				e.set("late", "running")
+				<-e.gate("late")
+				if err := req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: "p", Progress: 1}); err != nil {
+					e.set("late", err.Error())
+					return nil, err
+				}
+				_, err := req.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Anybody?"})
+				e.set("late", fmt.Sprint("asked: ", err != nil))
+				return text("done"), nil
+			})
+		s := e.open(t, v11)
+		x := s.start(t, tokened(call(1, "ask_late", obj{}), "p"))
+		e.await(t, "late", "running")
+		_ = x.conn.Close()
+		synctest.Wait()
+		before := time.Now()
+		e.release("late")
+		synctest.Wait()
+		if got, _ := e.get("late"); got != "asked: true" || time.Since(before) > 0 {
+			t.Errorf("after %v the handler is %q, want it to know that nobody can be asked", time.Since(before), got)
+		}
+	})
 }

@@ -384,6 +384,13 @@ func (s *Stream) Settled() bool {
 	return s.ended && s.shown == s.next || s.err != nil
 }
 
+// Abandoned reports whether nobody will ever read the stream, see [Stream.Abandon].
+func (s *Stream) Abandoned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deaf
+}
+
 // Full reports whether so much waits for the reader that nothing more should be begun that will have to be said.
 func (s *Stream) Full() bool {
 	s.mu.Lock()

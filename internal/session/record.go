@@ -30,6 +30,8 @@ var (
 	ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
 	// ErrNoStream: the client has no stream open on which the message could go.
 	ErrNoStream = errors.New("the client has no stream open")
+	// errLeft: the client has left a call without a way back to it.
+	errLeft = errors.New("the client has left and cannot be asked")
 	// ErrEnded: the session has ended, or its life here has.
 	ErrEnded = errors.New("session ended")
 )

@@ -317,6 +317,9 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 	}
 	var id wire.ID
 	if m.Reply != nil {
+		if r := run.From(ctx); r != nil && r.Owner == s.ID && r.Stream.Abandoned() {
+			return errLeft // no answer will come: the handler would wait for one as long as it may
+		}
 		var err error
 		if id, err = s.ask(ctx, m); err != nil {
 			return err

@@ -370,3 +370,26 @@ func TestAskingNobody(t *testing.T) {
 		}
 	})
 }
+
+// TestPushToAll says something else than changes to all sessions of the server. One of them is the endpoint's own, by which it hears
+// of changes, and which stands for those that only listen: each client hears it once.
+func TestPushToAll(t *testing.T) {
+	e := serve(t)
+	s := e.open(t, v11)
+	get := s.listen(t, "")
+	for ss := range e.srv.Sessions() {
+		err := errors.Join(
+			ss.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "to all", Progress: 1}),
+			ss.NotifyElicitationComplete(t.Context(), &mcp.ElicitationCompleteParams{ElicitationID: "to all"}),
+		)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if m, _ := get.message(t); !strings.Contains(m.String(), "to all") {
+			t.Errorf("got %v", m)
+		}
+	}
+	get.quiet(t, "everything was said once")
+}

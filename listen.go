@@ -76,9 +76,17 @@ func (l *listen) serve(ctx context.Context, c *modernCall) ([]byte, error) {
 
 // Say implements [engine.Outlet]. The SDK tells all listeners of a change one after the other, so
 // nobody may be waited for long: a client that does not read loses its subscription and can ask again.
-func (l *listen) Say(_ context.Context, m engine.Outgoing) error {
+func (l *listen) Say(ctx context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
 		return errNoRequests
+	}
+	switch m.Method {
+	case "notifications/subscriptions/acknowledged", "notifications/resources/updated",
+		"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
+	default: // a program that speaks to all sessions of its server says what nobody has subscribed to
+		if run.From(ctx) != l.run {
+			return errNotThisCall
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

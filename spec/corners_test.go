@@ -377,12 +377,17 @@ func TestPushToAll(t *testing.T) {
 	e := serve(t)
 	s := e.open(t, v11)
 	get := s.listen(t, "")
+	// What is said to a listener is what it has subscribed to (L-23).
+	listener := e.send26(t, request(1, "subscriptions/listen", obj{"notifications": obj{"toolsListChanged": true}})).events(t)
+	if m, _ := listener.message(t); m.Method != "notifications/subscriptions/acknowledged" {
+		t.Fatalf("listening began with %v", m)
+	}
 	for ss := range e.srv.Sessions() {
 		err := errors.Join(
 			ss.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "to all", Progress: 1}),
 			ss.NotifyElicitationComplete(t.Context(), &mcp.ElicitationCompleteParams{ElicitationID: "to all"}),
 		)
-		if err != nil {
+		if err != nil && ss.ID() == s.id {
 			t.Error(err)
 		}
 	}
@@ -392,4 +397,8 @@ func TestPushToAll(t *testing.T) {
 		}
 	}
 	get.quiet(t, "everything was said once")
+	e.touch(t, "new")
+	if m, _ := listener.message(t); m.Method != "notifications/tools/list_changed" {
+		t.Errorf("a listener was told %v, want what it has subscribed to", m)
+	}
 }

@@ -304,6 +304,12 @@ func (h *Handler) startCall(r *http.Request, s *session.Session, m wire.Message,
 	if e != nil {
 		return nil, http.StatusOK, e
 	}
+	if engine.Direct(m.Method) && (params.RequestState != nil || params.InputResponses != nil) {
+		// These revisions have neither. The SDK gives them to a handler whose requests it has sent to the client itself; from the
+		// client they would be what nobody has sealed and nobody has checked.
+		m.Params = wire.RemoveMembers(m.Params, "requestState", "inputResponses")
+		params.RequestState, params.InputResponses = nil, nil
+	}
 	principal := h.opts.Principal(r)
 	c := newLegacyCall(r, s, m.ID, m.Method, m.Params, meta.ProgressToken, st)
 	c.principal, c.parsed = principal, &params

@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -400,5 +401,52 @@ func TestPushToAll(t *testing.T) {
 	e.touch(t, "new")
 	if m, _ := listener.message(t); m.Method != "notifications/tools/list_changed" {
 		t.Errorf("a listener was told %v, want what it has subscribed to", m)
+	}
+}
+
+// TestForgedState has clients of the session era bring a state and answers that only 2026-07-28 has, where they are sealed and
+// checked (L-20, L-22). A handler cannot tell the one client from the other, so it must not get to see them.
+func TestForgedState(t *testing.T) {
+	e := serve(t)
+	seen := func(kind, state string, responses mcp.InputResponseMap) string {
+		return fmt.Sprintf("%s: state %q, %d responses", kind, state, len(responses))
+	}
+	e.srv.AddTool(&mcp.Tool{Name: "trusting", InputSchema: json.RawMessage(anyInput)},
+		func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			return text("%s", seen("tool", req.Params.RequestState, req.Params.InputResponses)), nil
+		})
+	e.srv.AddPrompt(&mcp.Prompt{Name: "trusting"}, func(_ context.Context, req *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+		return &mcp.GetPromptResult{Description: seen("prompt", req.Params.RequestState, req.Params.InputResponses)}, nil
+	})
+	e.srv.AddResource(&mcp.Resource{Name: "trusting", URI: "test://trusting"}, func(_ context.Context, req *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: req.Params.URI, Text: seen("resource", req.Params.RequestState, req.Params.InputResponses)}}}, nil
+	})
+	forge := func(method string, params obj) obj {
+		params["requestState"] = "the user is alice"
+		params["inputResponses"] = obj{"name": obj{"action": "accept", "content": obj{"name": 42}}}
+		return request(2, method, params)
+	}
+	requests := map[string]func() obj{
+		"tool":     func() obj { return forge("tools/call", obj{"name": "trusting", "arguments": obj{}}) },
+		"prompt":   func() obj { return forge("prompts/get", obj{"name": "trusting"}) },
+		"resource": func() obj { return forge("resources/read", obj{"uri": "test://trusting"}) },
+	}
+	for kind, m := range requests {
+		want := kind + `: state "", 0 responses`
+		check := func(where string, got message) {
+			t.Helper()
+			if text := strings.ReplaceAll(got.String(), `\"`, `"`); got.Error != nil || !strings.Contains(text, want) {
+				t.Errorf("%s: got %s, want %s", where, text, want)
+			}
+		}
+		for _, v := range legacy {
+			check(v, e.open(t, v).send(t, m()).response(t))
+		}
+		c := e.openSSE(t).initialized(t)
+		c.send(t, m()).has(t, 202)
+		got, _ := c.message(t)
+		check(v24, got)
+		check(v03+", batch", decode(t, bytes.Trim(e.open(t, v03).send(t, []obj{m()}).body, "[]\n")))
+		e.send26(t, m()).has(t, 400)
 	}
 }

@@ -191,6 +191,35 @@ func TestUnreadStream(t *testing.T) {
 	eventually(t, "a call is taken again", func() bool { return send(request("late", "ping", nil)).status == 202 })
 }
 
+// TestReachable asks a client that it finds in the server's list of sessions, as programs do. Whoever can be asked and has a stream
+// open is there, also when it opened it long after its last call.
+func TestReachable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := serve(t, virtual)
+		s := e.open(t, v11)
+		time.Sleep(time.Minute) // the session is forgotten by all but the store
+		get := s.listen(t, "")
+		for range 2 {
+			reached := 0
+			for ss := range e.srv.Sessions() {
+				if ss.ID() == s.id {
+					reached++
+					go func() { _, _ = ss.ListRoots(t.Context(), nil) }()
+				}
+			}
+			if reached != 1 {
+				t.Fatalf("the client is %d times among the server's sessions", reached)
+			}
+			m, _ := get.message(t)
+			if m.Method != "roots/list" {
+				t.Fatalf("got %v, want what the client was asked", m)
+			}
+			s.send(t, obj{"jsonrpc": "2.0", "id": m.ID, "result": obj{"roots": []obj{}}}).has(t, 202)
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
 // TestClosedByServer has a tool end its session, and a program all sessions of its server. The client is told to initialize
 // again, as the SDK tells it, and nobody else is harmed.
 func TestClosedByServer(t *testing.T) {

@@ -32,6 +32,9 @@ const maxAlone = 16
 // OpenStandalone opens a standalone stream. The newest one with a connection takes the messages.
 // Errors: ErrEnded, store.ErrUnavailable.
 func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
+	if err := s.connectListener(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.claimAlone(ctx); err != nil {
 		return nil, err
 	}
@@ -60,10 +63,23 @@ func (s *Session) Carry(st *run.Stream) {
 
 // adoptAlone takes a standalone stream that another replica has let go.
 func (s *Session) adoptAlone(st *run.Stream) {
+	_ = s.connectListener(context.Background()) // the next call says what is wrong
 	s.adopt(st)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
+}
+
+// connectListener connects a client that listens, if it can be asked something: a program looks for it among its server's sessions.
+func (s *Session) connectListener(ctx context.Context) error {
+	s.mu.Lock()
+	asks := s.canBeAsked()
+	s.mu.Unlock()
+	if !asks {
+		return nil
+	}
+	_, err := s.Server(ctx)
+	return err
 }
 
 // Standalone reports whether the stream belongs to no request.

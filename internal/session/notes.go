@@ -175,6 +175,9 @@ func (s *Session) reload() error {
 func (s *Session) refresh() {
 	if s.stale && len(s.runs) == 0 {
 		s.disconnect()
+		if len(s.alone) > 0 {
+			go func() { _ = s.connectListener(context.Background()) }() // as above
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ func (h *Handler) serveGet(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h.draining.Load() {
-		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
+		sendBack(w, "", -1)
 		return
 	}
 	st, err := s.OpenStandalone(r.Context())
@@ -58,10 +58,25 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 		return
 	}
 	if leaving {
-		writeBusy(w, http.StatusServiceUnavailable, "", errDraining.Error(), retryAfter)
+		sendBack(w, stream, index)
 		return
 	}
 	h.serveLogged(w, r, s, stream, index)
+}
+
+// sendBack asks a client to come back for its stream in a moment, when the balancer has noticed that this replica leaves. after
+// is the last event that it has, -1 if none. It is an answer rather than a refusal because a GET has only this one
+// (Streamable HTTP, "Listening for Messages from the Server"), and some clients (the SDK's) give the whole session up when they
+// are refused a stream, with the calls that run in it.
+func sendBack(w http.ResponseWriter, stream string, after int64) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache, no-transform")
+	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
+	if after >= 0 {
+		out.lastID(stream, after)
+	}
+	out.buf = wire.AppendRetry(out.buf, 4*retryAfter)
+	out.flush()
 }
 
 // showAgain shows a stream of this replica after the given index.

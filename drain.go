@@ -53,14 +53,18 @@ func (h *Handler) sendAway(calls bool) {
 }
 
 // letGo ends what is still in flight. A stream that another replica can go on with is left without a word; every
-// other call is answered.
+// other call is answered, also one that has said nothing yet: without an event ID its client cannot come back for it.
 func (h *Handler) letGo() {
 	open := h.limits.open()
+	var here []*run.Run // of all before any is answered: the calls of a batch share their stream
 	for _, rn := range open {
-		if h.replica != nil && rn.Stream.Durable() {
+		if h.replica != nil && rn.Stream.Durable() && rn.Stream.Next() > 0 {
 			rn.Stream.Fail(run.ErrLost)
 			continue
 		}
+		here = append(here, rn)
+	}
+	for _, rn := range here {
 		e := wire.Internal("The server was shut down before the call came to its end")
 		// Not 503, which says that a call was not begun and can be sent again.
 		rn.Answer(wire.AppendError(nil, rn.ID, e), http.StatusOK)

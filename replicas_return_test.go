@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 // These tests are about clients that come back for a stream: when, where and how often.
@@ -64,6 +67,48 @@ func TestLeavingReplicaSendsBack(t *testing.T) {
 				}
 				if err := <-drained; err != nil {
 					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestSilentCallOutlastsTheGrace lets go of calls that have said nothing. Where the client has an event ID by then
+// (2025-11-25) it comes back for the rest elsewhere; where it has none it must be told here.
+func TestSilentCallOutlastsTheGrace(t *testing.T) {
+	t.Parallel()
+	for _, version := range sessionRevisions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cl := newCluster(t, 2, Options{})
+				c := newClient(version)
+				c.open(t, cl.sites[0], cl.sites[1])
+				silent := tool("silent", "count", `{"n":1,"ms":60000}`)
+				calls := map[string]*response{silent: nil}
+				if version == wire.Rev0326 {
+					calls["["+tool("one", "count", `{"n":1,"ms":60000}`)+","+tool("two", "count", `{"n":1,"ms":60000}`)+"]"] = nil
+				}
+				for body := range calls {
+					calls[body] = c.post(t, cl.sites[0], body)
+				}
+				drained := drainAside(t, cl.sites[0], 5*time.Second)
+				for body, a := range calls {
+					all := a.rest(t)
+					if a.last != "" && len(all) == 0 {
+						all = c.get(t, cl.sites[1], a.last).rest(t)
+					}
+					if want := strings.Count(body, "tools/call"); len(all) != want {
+						t.Errorf("%d calls, and the client has heard %v (event ID %q)", want, all, a.last)
+					}
+					for _, m := range all {
+						if m.Method != "" || m.Error == nil {
+							t.Errorf("got %s, want an error", m.text())
+						}
+					}
+				}
+				if err := <-drained; !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Drain: %v", err)
 				}
 			})
 		})

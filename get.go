@@ -25,6 +25,11 @@ func (h *Handler) serveGet(w http.ResponseWriter, r *http.Request) {
 		h.serveResume(w, r, s, last)
 		return
 	}
+	h.serveStandalone(w, r, s)
+}
+
+// serveStandalone opens the stream of a session that belongs to no request.
+func (h *Handler) serveStandalone(w http.ResponseWriter, r *http.Request, s *session.Session) {
 	if h.draining.Load() {
 		sendBack(w, "", -1)
 		return

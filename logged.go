@@ -15,6 +15,11 @@ import (
 func (h *Handler) serveLogged(w http.ResponseWriter, r *http.Request, s *session.Session, stream string, after int64) {
 	st, err := s.Follow(r.Context(), stream, after, func() bool { return !h.draining.Load() }, h.rerun(r, s))
 	switch {
+	case errors.Is(err, store.ErrNotFound) && session.IsStandalone(stream):
+		// The client was away for longer than its stream is kept. It gets another: what it missed it can ask for, but a refusal, or
+		// a stream that ends at once, would have it come again and again, or give the session up (the SDK's).
+		h.serveStandalone(w, r, s)
+		return
 	case errors.Is(err, store.ErrNotFound):
 		writeError(w, http.StatusBadRequest, "", wire.InvalidRequest("This session has no stream with this Last-Event-ID"))
 		return

@@ -2,13 +2,17 @@ package sluice
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
@@ -113,4 +117,88 @@ func TestSilentCallOutlastsTheGrace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestListenerComesBackLate comes back to a session's own stream that has been given up, or of which nothing is left, as a
+// laptop does that was asleep: it must get a stream again on which it hears of changes.
+func TestListenerComesBackLate(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		away   time.Duration
+		missed int // changes while the stream still took them
+	}{
+		{"given up", 3 * time.Minute, 0},
+		{"given up with something to show", 3 * time.Minute, 2},
+		{"log gone", 20 * time.Minute, 2},
+	} {
+		for _, where := range []string{"alone", "here", "elsewhere"} {
+			t.Run(tt.name+" "+where, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					cl := newCluster(t, 2, Options{})
+					first, second := cl.sites[0], cl.sites[0]
+					switch where {
+					case "alone":
+						first = newSiteAlone(t)
+						second = first
+					case "elsewhere":
+						second = cl.sites[1]
+					}
+					c := newClient(wire.Rev1125)
+					c.open(t, first, first)
+					a := c.get(t, first, "")
+					l := listenTo("before", a)
+					time.Sleep(time.Second)
+					change := func(name string) {
+						first.server.AddTool(&mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`)}, nil)
+						time.Sleep(time.Second)
+					}
+					change("seen")
+					if got := l.heard(); len(got) != 1 {
+						t.Fatalf("heard %q of one change", got)
+					}
+					a.close()
+					time.Sleep(time.Second)
+					for i := range tt.missed {
+						change(fmt.Sprint("missed ", i))
+					}
+					time.Sleep(tt.away)
+
+					a = c.get(t, second, a.last)
+					a.wantStatus(t, "coming back", http.StatusOK)
+					l = listenTo("after", a)
+					time.Sleep(time.Second)
+					heard := l.heard()
+					if tt.missed > 0 && len(heard) > 0 { // what there was to show; the stream ends with it
+						if len(heard) != tt.missed {
+							t.Errorf("heard %q, missed %d", heard, tt.missed)
+						}
+						a = c.get(t, second, a.last)
+						a.wantStatus(t, "coming back again", http.StatusOK)
+						l = listenTo("after", a)
+						time.Sleep(time.Second)
+					}
+					change("new")
+					if got := l.heard(); len(got) != 1 {
+						t.Errorf("heard %q of a change since the client is back", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// newSiteAlone starts a server that shares nothing.
+func newSiteAlone(t *testing.T) *site {
+	server := testServer()
+	s := &site{name: "alone", server: server, conns: make(map[*conn]struct{})}
+	s.handler = NewHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	t.Cleanup(func() {
+		s.cut()
+		if err := s.handler.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -29,6 +30,13 @@ func (a *standalone) shown() (last time.Time, now bool) {
 // maxAlone bounds the standalone streams of one session.
 const maxAlone = 16
 
+// aloneMark begins the ID of a standalone stream, and never that of another (base32 has no 0): whether an ID is one must be known
+// when nothing else is left of the stream.
+const aloneMark = "0"
+
+// IsStandalone reports whether a stream with this ID is, or was, one that belongs to no request.
+func IsStandalone(stream string) bool { return strings.HasPrefix(stream, aloneMark) }
+
 // OpenStandalone opens a standalone stream. The newest one with a connection takes the messages.
 // Errors: ErrEnded, store.ErrUnavailable.
 func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
@@ -38,7 +46,7 @@ func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
 	if err := s.claimAlone(ctx); err != nil {
 		return nil, err
 	}
-	st := run.NewStream(rand.Text(), 0)
+	st := run.NewStream(aloneMark+rand.Text(), 0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

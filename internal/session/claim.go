@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -58,7 +59,7 @@ type Rerun func(p Pending, st *run.Stream)
 
 // Follow returns a stream of this session that is not written here, from after the given index on. It is followed
 // until ctx ends. If its replica dies, this one claims it, as long as mayClaim allows: calls that may run again are given to rerun, the others end in an error.
-// Errors: store.ErrNotFound, store.ErrTrimmed, store.ErrUnavailable.
+// Errors: store.ErrNotFound (also for a standalone stream that was given up, and of which all has been seen), store.ErrTrimmed, store.ErrUnavailable.
 func (s *Session) Follow(ctx context.Context, stream string, after int64, mayClaim func() bool, rerun Rerun) (*run.Stream, error) {
 	f := &follower{s: s, name: streamLog(s.ID, stream), rerun: rerun, mayClaim: mayClaim, mirror: run.NewMirror(stream, after)}
 	var sub store.Subscription
@@ -71,6 +72,9 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 	err := f.atEnd(ctx, after)
 	if err == nil {
 		err = f.read(ctx)
+	}
+	if err == nil && IsStandalone(stream) && f.mirror.Ended() && !f.news {
+		err = fmt.Errorf("given up, for nobody came: %w", store.ErrNotFound)
 	}
 	if err != nil {
 		if sub != nil {
@@ -123,6 +127,7 @@ type follower struct {
 	name   string // of the log
 	mirror *run.Stream
 	rerun  Rerun
+	news   bool      // there was a message to show
 	told   time.Time // when the owner was last told that its client is here now
 
 	mayClaim func() bool
@@ -156,7 +161,9 @@ func (f *follower) read(ctx context.Context) error {
 		if from > next {
 			return fmt.Errorf("the log ends before this event: %w", store.ErrNotFound)
 		}
-		if err := f.mirror.Feed(ctx, decode(entries)); err != nil {
+		events := decode(entries)
+		f.news = f.news || slices.ContainsFunc(events, func(e run.Event) bool { return e.Kind == run.Message })
+		if err := f.mirror.Feed(ctx, events); err != nil {
 			return err
 		}
 		if from = f.mirror.Next(); from >= next || len(entries) == 0 {

@@ -202,3 +202,28 @@ func newSiteAlone(t *testing.T) *site {
 	})
 	return s
 }
+
+// TestDeadConnectionElsewhere comes back to the replica that runs the call while another one still shows the stream, on a
+// connection that is dead and has not been found out.
+func TestDeadConnectionElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 2, Options{})
+		c := newClient(wire.Rev1125)
+		c.open(t, cl.sites[0], cl.sites[1])
+		first := c.post(t, cl.sites[0], tool("quiet", "count", `{"n":1,"ms":60000}`))
+		if _, err := first.next(); err != nil {
+			t.Fatal(err)
+		}
+		dead := c.get(t, cl.sites[1], first.last)
+		defer dead.close()
+		start := time.Now()
+		if all := first.rest(t); len(all) > 0 || time.Since(start) > 2*time.Second {
+			t.Errorf("%v after %v: a connection that was given up for another must end", all, time.Since(start))
+		}
+		back := c.get(t, cl.sites[0], first.last)
+		if all := back.rest(t); len(all) != 2 || all[1].text() != "counted 1" {
+			t.Errorf("the client heard %v after %v, want all up to the result", all, time.Since(start))
+		}
+	})
+}

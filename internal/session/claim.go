@@ -129,6 +129,7 @@ type follower struct {
 	rerun  Rerun
 	news   bool      // there was a message to show
 	told   time.Time // when the owner was last told that its client is here now
+	heard  bool      // the owner has been told
 
 	mayClaim func() bool
 }
@@ -294,7 +295,8 @@ func (f *follower) alive(ctx context.Context, owner string) (bool, error) {
 	if alive && time.Since(f.told) > tellEvery {
 		// Again and again: an owner that does not know of the stream gives it up, see [Manager.Take].
 		f.told = time.Now()
-		_, _ = f.s.m.Replica.Send(ctx, owner, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
+		heard, failed := f.s.m.Replica.Send(ctx, owner, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID, Still: f.heard})
+		f.heard = f.heard || heard && failed == nil
 	}
 	return alive, err
 }

@@ -31,6 +31,7 @@ type noteBody struct {
 	Result  json.RawMessage `json:"result,omitempty"`
 	Error   json.RawMessage `json:"error,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
+	Still   bool            `json:"still,omitempty"` // it was told before
 }
 
 // tell tells the other replicas, aside. What is lost is mended when they next read the record.
@@ -89,7 +90,9 @@ func (m *Manager) Take(n replica.Note) bool {
 		_ = s.sayHere(body.Data) // its sender believed that there is a stream here
 	case noteTaken:
 		if st := s.Stream(body.ID); st != nil {
-			st.Release(0)
+			if !body.Still { // by now the client may have come back here, and the other connection be a dead one
+				st.Release(0)
+			}
 		} else if s.claiming(body.ID, true) {
 			go func() {
 				defer s.claiming(body.ID, false)

@@ -227,3 +227,36 @@ func TestDeadConnectionElsewhere(t *testing.T) {
 		}
 	})
 }
+
+// TestOneConnectionAStream resumes a stream over and over at a replica that does not write it, without leaving.
+func TestOneConnectionAStream(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 2, Options{})
+		c := newClient(wire.Rev1125)
+		c.open(t, cl.sites[0], cl.sites[1])
+		first := c.post(t, cl.sites[0], tool("quiet", "count", `{"n":1,"ms":20000}`))
+		if _, err := first.next(); err != nil {
+			t.Fatal(err)
+		}
+		var all []*response
+		for range 50 {
+			all = append(all, c.get(t, cl.sites[1], first.last))
+		}
+		time.Sleep(2 * time.Second)
+		cl.sites[1].tap.spent()
+		time.Sleep(time.Second)
+		if n := cl.sites[1].tap.spent()["read"]; n > 10 {
+			t.Errorf("%d reads of the log in a second", n)
+		}
+		for i, a := range all {
+			want := 0
+			if i == len(all)-1 {
+				want = 2
+			}
+			if got := len(a.rest(t)); got != want {
+				t.Errorf("connection %d heard %d messages, want %d", i, got, want)
+			}
+		}
+	})
+}

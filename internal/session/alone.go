@@ -256,7 +256,7 @@ func (s *Session) LetGo(retry time.Duration, calls bool) {
 	for _, st := range s.streams {
 		st.Release(retry)
 	}
-	for st := range s.mirrors {
+	for _, st := range s.mirrors {
 		st.Release(retry)
 	}
 }

@@ -107,18 +107,28 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 	return f.mirror, nil
 }
 
-// mirror notes that a stream of another replica is shown here, or no longer.
+// mirror notes that a stream of another replica is shown here, or no longer. It is shown on one connection, the newest, as at the
+// replica that writes it: each costs round trips all the time.
 func (s *Session) mirror(st *run.Stream, on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !on {
-		delete(s.mirrors, st)
+		if s.mirrors[st.ID] == st {
+			delete(s.mirrors, st.ID)
+		}
 		return
 	}
 	if s.mirrors == nil {
-		s.mirrors = make(map[*run.Stream]struct{})
+		s.mirrors = make(map[string]*run.Stream)
 	}
-	s.mirrors[st] = struct{}{}
+	s.mirrors[st.ID] = st
+}
+
+// overtaken reports whether another connection shows the stream here now.
+func (s *Session) overtaken(st *run.Stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mirrors[st.ID] != st
 }
 
 // follower shows on this replica what another one writes.
@@ -204,6 +214,10 @@ func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
 				return f.survive(ctx, err)
 			}
 		case <-ctx.Done():
+			return nil
+		}
+		if f.s.overtaken(f.mirror) {
+			f.mirror.Fail(run.ErrLost)
 			return nil
 		}
 		if err := f.survive(ctx, f.read(ctx)); err != nil {

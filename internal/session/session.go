@@ -39,10 +39,10 @@ type Session struct {
 	ending  bool // the server has closed it: what runs may end, nothing new begins
 	// unstored sessions have no record in the store.
 	unstored bool
-	runs     map[string]*run.Run      // by the key of the request's ID
-	streams  []*run.Stream            // that clients can come back to; few, and a map for one is 300 bytes
-	mirrors  map[*run.Stream]struct{} // streams of other replicas, shown here
-	claimed  map[string]bool          // streams that are being taken over
+	runs     map[string]*run.Run    // by the key of the request's ID
+	streams  []*run.Stream          // that clients can come back to; few, and a map for one is 300 bytes
+	mirrors  map[string]*run.Stream // streams of other replicas, shown here
+	claimed  map[string]bool        // streams that are being taken over
 	alone    []*standalone
 	waiting  map[wire.ID]*question
 	seq      int

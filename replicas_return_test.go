@@ -260,3 +260,45 @@ func TestOneConnectionAStream(t *testing.T) {
 		}
 	})
 }
+
+// oddIDs are ones that encoding/json would write in its own way.
+var oddIDs = []string{"plain", "<&>", "\u2028"}
+
+// TestBatchOfALostReplica loses a replica when it has answered some of a batch.
+func TestBatchOfALostReplica(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 2, Options{})
+		c := newClient(wire.Rev0326)
+		c.open(t, cl.sites[0], cl.sites[1])
+		var calls []string
+		for _, id := range oddIDs {
+			calls = append(calls, oddTool(id, "count", `{"n":1,"ms":1000}`))
+		}
+		calls = append(calls, tool("long", "count", `{"n":1,"ms":60000}`))
+		a := c.post(t, cl.sites[0], "["+strings.Join(calls, ",")+"]")
+		answers := map[string]int{}
+		count := func(m rpc) {
+			if m.Method == "" {
+				answers[wire.Unquote(m.ID)]++
+			}
+		}
+		for len(answers) < len(oddIDs) {
+			count(a.message(t))
+		}
+		cl.sites[0].kill()
+		for _, m := range c.get(t, cl.sites[1], a.last).rest(t) {
+			count(m)
+		}
+		for _, id := range append([]string{"long"}, oddIDs...) {
+			if n := answers[id]; n != 1 {
+				t.Errorf("%q was answered %d times", id, n)
+			}
+		}
+	})
+}
+
+// oddTool is [tool] with the ID as it is, not escaped.
+func oddTool(id, name, args string) string {
+	return strings.ReplaceAll(tool("\x00", name, args), `"\x00"`, `"`+id+`"`)
+}

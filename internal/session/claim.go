@@ -415,7 +415,8 @@ func (f *follower) history(ctx context.Context, before int64) ([]run.Event, erro
 
 func answeredIn(events []run.Event, id json.RawMessage) bool {
 	for _, e := range events {
-		if (e.Kind == run.Response || e.Kind == run.Last) && string(wire.Member(e.Data, "id")) == string(id) {
+		// Not by their bytes: a registration has them as encoding/json writes them, with < as \u003c.
+		if (e.Kind == run.Response || e.Kind == run.Last) && wire.ID(wire.Member(e.Data, "id")).Key() == wire.ID(id).Key() {
 			return true
 		}
 	}

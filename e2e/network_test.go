@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -178,6 +181,43 @@ func TestCutBeforeAnEventIsAnUnknownOutcome(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 	result(t, session.CallTool(t.Context(), "add", addIn{1, 2}), "3")
+}
+
+// TestSentAwayIsNoDuplicate has a server close a quiet stream, and say the client's own event ID with when to come back.
+func TestSentAwayIsNoDuplicate(t *testing.T) {
+	t.Parallel()
+	var gets atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		const response = `{"jsonrpc":"2.0","id":%d,"result":{"protocolVersion":"2025-11-25","content":[{"type":"text","text":"ok"}]}}`
+		switch {
+		case r.URL.Path == "/readyz":
+		case strings.Contains(string(body), `"initialize"`):
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Mcp-Session-Id", "s")
+			fmt.Fprintf(w, response, 1)
+		case r.Method == http.MethodPost && !strings.Contains(string(body), `"id"`):
+			w.WriteHeader(http.StatusAccepted)
+		case r.Method == http.MethodDelete:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			w.Header().Set("Content-Type", "text/event-stream")
+			switch {
+			case r.Method == http.MethodPost:
+				fmt.Fprint(w, "id: a-0\ndata:\n\n")
+			case gets.Add(1) < 3:
+				fmt.Fprint(w, "id: a-0\nretry: 10\n\n")
+			default:
+				fmt.Fprintf(w, "id: a-1\ndata: "+response+"\n\n", 2)
+			}
+		}
+	}))
+	t.Cleanup(srv.Close)
+	call := e2e.RawConnect(t, e2e.Start(t, e2e.URL(srv.URL)), nil).CallTool(t.Context(), "any", nil)
+	result(t, call, "ok")
+	if call.Stats.Resumes != 3 || call.Stats.Events != 4 {
+		t.Errorf("%+v, want 3 resumes and 4 blocks with an ID", call.Stats)
+	}
 }
 
 func TestCloseMidBodyLeavesHalf(t *testing.T) {

@@ -155,7 +155,8 @@ func (c *RawCall) take(ev sseEvent) (m Message, ok bool, err error) {
 		c.retry = ev.retry
 	}
 	if ev.hasID {
-		if c.seen[ev.id] {
+		// Without data it is no event: a server that sends its client away says again where to go on.
+		if c.seen[ev.id] && ev.data != "" {
 			c.Stats.Duplicates++
 		}
 		if c.seen == nil {

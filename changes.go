@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -24,42 +25,80 @@ const (
 )
 
 type changeNote struct {
+	Name   string          `json:"name,omitempty"` // of the change, the same at all replicas
 	Method string          `json:"method,omitempty"`
 	Params json.RawMessage `json:"params,omitempty"`
 	URIs   []string        `json:"uris,omitempty"`
 }
 
+// A change is one of a server, here or at another replica.
+type change struct {
+	changeNote
+	engine *engine.Engine // of the server; nil: any
+	at     time.Time
+}
+
 // changed is called when a server of this replica says that something has changed. Listening clients of
 // 2026-07-28 here are told by the SDK, on the session that each of them has.
 func (h *Handler) changed(e *engine.Engine, method string, params json.RawMessage) {
+	c := change{changeNote: changeNote{Method: method, Params: params}, engine: e}
+	if h.replica != nil {
+		c.Name = rand.Text()
+	}
 	go func() { // the SDK waits for us, and tells its sessions one after the other
 		kind := noteList
 		if method == "notifications/resources/updated" {
 			kind = noteUpdated
 		}
 		if h.replica != nil {
+			h.changes.remember(c)
 			ctx, cancel := context.WithTimeout(h.ctx, 5*time.Second)
 			defer cancel()
-			if err := h.replica.Broadcast(ctx, kind, changeNote{Method: method, Params: params}); err != nil {
+			if err := h.replica.Broadcast(ctx, kind, c.changeNote); err != nil {
 				h.log.Warn("other replicas not told of a change", "method", method, "error", err)
 			}
 		}
-		h.tellSessions(method, params, e)
+		h.eachSession(c.tell)
 	}()
 }
 
-// tellSessions tells the sessions of a server (nil: of any) that are alive here.
-func (h *Handler) tellSessions(method string, params json.RawMessage, e *engine.Engine) {
-	uri := wire.Unquote(wire.Member(params, "uri"))
-	h.eachSession(func(s *session.Session) {
-		switch {
-		case e != nil && s.Engine != e:
-		case method != "notifications/resources/updated":
-			s.Changed(method)
-		case slices.Contains(s.Subscribed(), uri):
-			s.SayAloneIfHere(wire.AppendCall(nil, "", method, params))
+// tell tells a session of the change, if it concerns it.
+func (c change) tell(s *session.Session) {
+	switch {
+	case c.engine != nil && s.Engine != c.engine:
+	case c.Method != "notifications/resources/updated":
+		s.Changed(c.Name, c.Method)
+	case slices.Contains(s.Subscribed(), wire.Unquote(wire.Member(c.Params, "uri"))):
+		s.SayAloneIfHere(c.Name, wire.AppendCall(nil, "", c.Method, c.Params))
+	}
+}
+
+// repeatChanges tells a session, whose own stream has come here, of the changes of the last moments: the replica that it came
+// from may be dead, or may have thought that they are said here when they were not yet. What the stream has had it does not say again.
+func (h *Handler) repeatChanges(s *session.Session) {
+	h.changes.mu.Lock()
+	recent := slices.Clone(h.changes.recent)
+	h.changes.mu.Unlock()
+	for _, c := range recent {
+		if time.Since(c.at) < repeatFor {
+			c.tell(s)
 		}
-	})
+	}
+}
+
+const (
+	// repeatFor is as long as it takes that a replica is found dead and its clients have come back.
+	repeatFor = 10 * time.Second
+	// maxRecent bounds the changes that are remembered.
+	maxRecent = 128
+)
+
+// remember keeps a change for [Handler.repeatChanges]. It comes before anybody is told.
+func (c *changes) remember(change change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change.at = time.Now()
+	c.recent = append(c.recent[max(0, len(c.recent)+1-maxRecent):], change)
 }
 
 // tellListeners tells the sessions that only listen what a server says to all of its sessions: those that are connected are
@@ -93,7 +132,9 @@ func (h *Handler) takeNote(n replica.Note) {
 	}
 	switch n.Kind {
 	case noteList, noteUpdated:
-		go h.tellSessions(body.Method, body.Params, nil)
+		c := change{changeNote: body}
+		h.changes.remember(c)
+		go h.eachSession(c.tell)
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for l := range h.listens {
@@ -119,10 +160,11 @@ func (h *Handler) doubt() {
 type changes struct {
 	h *Handler
 
-	mu    sync.Mutex
-	until map[string]time.Time // by URI
-	timer *time.Timer
-	done  bool
+	mu     sync.Mutex
+	until  map[string]time.Time // by URI
+	recent []change             // oldest first
+	timer  *time.Timer
+	done   bool
 }
 
 const (

@@ -81,6 +81,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		Replica:         h.replica,
 		Timeout:         h.opts.SessionTimeout,
 		ReplyTimeout:    h.opts.ReplyTimeout,
+		Moved:           h.repeatChanges,
 		MaxSessions:     h.opts.MaxSessions,
 		MaxPerPrincipal: h.opts.MaxSessionsPerPrincipal,
 	})

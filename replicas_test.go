@@ -539,7 +539,7 @@ func TestStandaloneStreamMoves(t *testing.T) {
 				last := a.last
 				a = c.get(t, cl.sites[1], last)
 				a.wantStatus(t, "resume", http.StatusOK)
-				// A change in the very moment of the move can be told by both replicas, or by none (docs/replicas.md).
+				// The very moment of the move is in TestChangeWhileTheStreamMoves.
 				time.Sleep(time.Second)
 				update(2)
 				update(1)

@@ -8,6 +8,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ const (
 	End      Kind = 'x' // the stream ends without a response (cancelled, session closed)
 	Prime    Kind = 'p' // no data: tells the client an ID to resume from (2025-11-25)
 	Claim    Kind = 'c' // another replica took the stream over; never shown
+	Name     Kind = 'n' // names the message that follows, see [Stream.OfferOnce]; never shown
 )
 
 // Event is one element of a stream.
@@ -168,7 +170,11 @@ const offerPatience = 500 * time.Millisecond
 // Offer appends a message for a reader among many. It waits a moment for one that is behind, so that a
 // burst does not cost it the stream, but only once for one that does not read at all: those after it must not
 // wait. A durable stream makes room by forgetting its oldest events. Errors: ErrFull, ErrEnded, ErrLost.
-func (s *Stream) Offer(data []byte) error {
+func (s *Stream) Offer(data []byte) error { return s.OfferOnce("", data) }
+
+// OfferOnce is [Stream.Offer] for a message that has a name, by which several replicas know it. It does nothing when the stream has had a
+// message of this name already, whichever replica wrote it.
+func (s *Stream) OfferOnce(name string, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full() && s.reader != nil && s.reader.pos != s.stalled {
@@ -182,6 +188,16 @@ func (s *Stream) Offer(data []byte) error {
 	}
 	if s.full() && (s.volatile() || s.unlogged()) {
 		return ErrFull
+	}
+	if name != "" {
+		for _, e := range s.events {
+			if e.Kind == Name && string(e.Data) == name {
+				return nil
+			}
+		}
+		if err := s.append(Event{Kind: Name, Data: []byte(name)}); err != nil { // in one append with its message: the lock is held
+			return err
+		}
 	}
 	return s.append(Event{Kind: Message, Data: data})
 }
@@ -240,17 +256,21 @@ func (s *Stream) Fail(err error) {
 	s.wake()
 }
 
-// Unwritten returns the messages that are not in the log.
-func (s *Stream) Unwritten() [][]byte {
+// Unwritten calls f with the messages that are not in the log, and their names.
+func (s *Stream) Unwritten(f func(name string, data []byte)) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out [][]byte
-	for _, e := range s.events {
-		if e.Kind == Message && e.Index >= s.shown {
-			out = append(out, e.Data)
+	events := slices.Clone(s.events[max(0, int64(len(s.events))-(s.next-s.shown)):])
+	s.mu.Unlock()
+	name := ""
+	for _, e := range events {
+		switch e.Kind {
+		case Name:
+			name = string(e.Data)
+		case Message:
+			f(name, e.Data)
+			name = ""
 		}
 	}
-	return out
 }
 
 // Durable reports whether the stream has been persisted.

@@ -100,7 +100,7 @@ func (s *Session) Standalone(st *run.Stream) bool {
 // sayHere puts a message on exactly one standalone stream of this replica: the newest one that has a
 // connection, else the one that lost its connection last, for the client to come back to.
 // Errors: ErrNoStream.
-func (s *Session) sayHere(data []byte) error {
+func (s *Session) sayHere(name string, data []byte) error {
 	s.mu.Lock()
 	var target *standalone
 	var best time.Time
@@ -114,7 +114,7 @@ func (s *Session) sayHere(data []byte) error {
 	if target == nil {
 		return ErrNoStream
 	}
-	return target.stream.Offer(data)
+	return target.stream.OfferOnce(name, data)
 }
 
 // dropStandalone ends a standalone stream. s.mu is held.
@@ -224,9 +224,7 @@ func (s *Session) lostStream(st *run.Stream) {
 	standalone := len(s.alone) < before
 	s.mu.Unlock()
 	if standalone { // its client reads elsewhere now; what did not get there must
-		for _, data := range st.Unwritten() {
-			_ = s.SayAlone(data)
-		}
+		st.Unwritten(func(name string, data []byte) { _ = s.sayAlone(name, data) })
 	}
 	for _, r := range runs {
 		s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
@@ -270,16 +268,16 @@ func (s *Session) Overhear(method string, params json.RawMessage) {
 	}
 	s.mu.Unlock()
 	if listens {
-		s.SayAloneIfHere(wire.AppendCall(nil, "", method, params))
+		s.SayAloneIfHere("", wire.AppendCall(nil, "", method, params))
 	}
 }
 
-// Changed tells the client that a list of the server has changed, if it is there to hear it.
-func (s *Session) Changed(method string) {
+// Changed tells the client that a list of the server has changed, if it is there to hear it. name is as for [Session.SayAloneIfHere].
+func (s *Session) Changed(name, method string) {
 	s.mu.Lock()
 	listens := s.rec.Initialized && len(s.alone) > 0
 	s.mu.Unlock()
 	if listens {
-		s.SayAloneIfHere(wire.AppendCall(nil, "", method, []byte("{}")))
+		s.SayAloneIfHere(name, wire.AppendCall(nil, "", method, []byte("{}")))
 	}
 }

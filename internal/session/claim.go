@@ -435,6 +435,9 @@ func (f *follower) takeAlone(ctx context.Context) (bool, error) {
 	}
 	f.mirror.Own(f.s.m.Store, f.name, 0, events)
 	f.s.adoptAlone(f.mirror)
+	if f.s.m.Moved != nil {
+		go f.s.m.Moved(f.s)
+	}
 	if at != f.s.m.Replica.ID {
 		_, _ = f.s.m.Replica.Send(ctx, at, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// Config is what a [Manager] is made with. All fields but Replica are required.
+// Config is what a [Manager] is made with. All fields but Replica and Moved are required.
 type Config struct {
 	Store store.Store
 	Log   *slog.Logger
@@ -30,6 +30,9 @@ type Config struct {
 	Timeout time.Duration
 	// ReplyTimeout bounds the wait for a client's answer to a request of the server.
 	ReplyTimeout time.Duration
+	// Moved, if not nil, is called when a standalone stream has come here from another replica: what arose meanwhile has been said by
+	// neither.
+	Moved func(*Session)
 	// MaxSessions bounds the sessions opened here; MaxPerPrincipal those of one principal.
 	MaxSessions, MaxPerPrincipal int
 }

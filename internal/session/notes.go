@@ -27,7 +27,7 @@ const (
 
 type noteBody struct {
 	Session string          `json:"session"`
-	ID      string          `json:"id,omitempty"` // of a request or a stream
+	ID      string          `json:"id,omitempty"` // of a request or a stream; the name of a message
 	Result  json.RawMessage `json:"result,omitempty"`
 	Error   json.RawMessage `json:"error,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -87,7 +87,7 @@ func (m *Manager) Take(n replica.Note) bool {
 	case noteAnswer:
 		s.answer(wire.Message{ID: wire.ID(body.ID), Result: body.Result, Error: body.Error})
 	case noteSay:
-		_ = s.sayHere(body.Data) // its sender believed that there is a stream here
+		_ = s.sayHere(body.ID, body.Data) // its sender believed that there is a stream here
 	case noteTaken:
 		if st := s.Stream(body.ID); st != nil {
 			if !body.Still { // by now the client may have come back here, and the other connection be a dead one
@@ -273,25 +273,28 @@ func (s *Session) aloneAt(ctx context.Context) string {
 }
 
 // SayAlone puts a message on exactly one standalone stream, of whichever replica. Errors: ErrNoStream.
-func (s *Session) SayAlone(data []byte) error {
+func (s *Session) SayAlone(data []byte) error { return s.sayAlone("", data) }
+
+func (s *Session) sayAlone(name string, data []byte) error {
 	if s.m.Replica == nil {
-		return s.sayHere(data)
+		return s.sayHere(name, data)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	at := s.aloneAt(ctx)
 	if at == s.m.Replica.ID {
-		return s.sayHere(data)
+		return s.sayHere(name, data)
 	}
-	taken, err := s.m.Replica.Send(ctx, at, noteSay, noteBody{Session: s.ID, Data: data})
+	taken, err := s.m.Replica.Send(ctx, at, noteSay, noteBody{Session: s.ID, ID: name, Data: data})
 	if err == nil && !taken {
 		err = ErrNoStream
 	}
 	return err
 }
 
-// SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it.
-func (s *Session) SayAloneIfHere(data []byte) {
+// SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it. By its name all of them know it
+// for the same: while a stream moves, two may think that it is theirs to say.
+func (s *Session) SayAloneIfHere(name string, data []byte) {
 	s.mu.Lock()
 	none := len(s.alone) == 0
 	s.mu.Unlock()
@@ -305,5 +308,5 @@ func (s *Session) SayAloneIfHere(data []byte) {
 			return
 		}
 	}
-	_ = s.sayHere(data) // without a stream the client asks when it needs to know
+	_ = s.sayHere(name, data) // without a stream the client asks when it needs to know
 }

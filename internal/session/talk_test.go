@@ -433,7 +433,7 @@ func TestChanged(t *testing.T) {
 		h := newHouse(t, memory.New(), nil)
 		s, deaf := h.mustFind(h.open("").ID, ""), h.mustFind(h.open("").ID, "")
 		a, b := openAlone(t, s), openAlone(t, s)
-		h.Each(func(s *Session) { s.Changed("notifications/tools/list_changed") })
+		h.Each(func(s *Session) { s.Changed("", "notifications/tools/list_changed") })
 		const want = `{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{}}`
 		if first, second := a.heard(t), b.heard(t); first != "" || second != want {
 			t.Errorf("heard %q and %q", first, second)

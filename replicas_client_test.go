@@ -354,7 +354,7 @@ func (e event) message() (m rpc) {
 // next returns the next event, io.EOF at an orderly end.
 func (a *response) next() (event, error) {
 	var e event
-	some := false
+	some, isEvent := false, false
 	for a.lines.Scan() {
 		line := a.lines.Text()
 		name, value, _ := strings.Cut(line, ": ")
@@ -364,15 +364,17 @@ func (a *response) next() (event, error) {
 				a.last = e.id
 			}
 			a.retry = a.retry || e.retry
-			if e.retry && e.data == "" {
+			if !isEvent {
 				e.id = "" // an ID without data is no event: it only says where to go on
 			}
-			return e, nil
+			if some = isEvent || e.retry; some {
+				return e, nil
+			}
 		case line == "":
 		case name == "id":
 			e.id, some = value, true
 		case name == "data" || line == "data:":
-			e.data, some = value, true
+			e.data, some, isEvent = value, true, true
 		case name == "retry":
 			e.retry, some = true, true
 		}

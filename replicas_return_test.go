@@ -302,3 +302,64 @@ func TestBatchOfALostReplica(t *testing.T) {
 func oddTool(id, name, args string) string {
 	return strings.ReplaceAll(tool("\x00", name, args), `"\x00"`, `"`+id+`"`)
 }
+
+// TestSentAwayAfterATakeover drains a replica that has taken over a call which has said nothing since. The SDK's client
+// remembers an event ID only for the connection that brought it: it must get its own back, although the log has had an entry.
+func TestSentAwayAfterATakeover(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 3, Options{})
+		for _, s := range cl.sites {
+			s.server.AddTool(&mcp.Tool{
+				Name: "again", InputSchema: json.RawMessage(`{"type":"object"}`), Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
+			}, func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				time.Sleep(10 * time.Second)
+				return textResult("done"), nil
+			})
+		}
+		c := newClient(wire.Rev1125)
+		c.open(t, cl.sites[0], cl.sites[1])
+		first := c.post(t, cl.sites[0], tool("quiet", "again", `{}`))
+		if _, err := first.next(); err != nil {
+			t.Fatal(err)
+		}
+		cl.sites[0].kill()
+		second := c.get(t, cl.sites[1], first.last)
+		time.Sleep(5 * time.Second) // for it to be taken over
+		drained := drainAside(t, cl.sites[1], time.Minute)
+		if all := second.rest(t); len(all) > 0 || second.last != first.last {
+			t.Errorf("heard %v, and is left with event ID %q, came with %q", all, second.last, first.last)
+		}
+		if all := c.get(t, cl.sites[2], first.last).rest(t); len(all) != 1 || all[0].text() != "done" {
+			t.Errorf("elsewhere: %v", all)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestQuietConnectionIsLost comes back to a call that says nothing, and loses that connection too.
+func TestQuietConnectionIsLost(t *testing.T) {
+	t.Parallel()
+	for _, where := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			cl := newCluster(t, 2, Options{})
+			c := newClient(wire.Rev1125)
+			c.open(t, cl.sites[0], cl.sites[1])
+			first := c.post(t, cl.sites[0], tool("quiet", "count", `{"n":1,"ms":60000}`))
+			if _, err := first.next(); err != nil {
+				t.Fatal(err)
+			}
+			first.close()
+			again := c.get(t, cl.sites[where], first.last)
+			go func() { _, _ = again.next() }()
+			time.Sleep(time.Second)
+			again.close()
+			synctest.Wait()
+			if again.last != first.last {
+				t.Errorf("the client is left with event ID %q, came with %q", again.last, first.last)
+			}
+		})
+	}
+}

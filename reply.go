@@ -198,14 +198,17 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
 	w.WriteHeader(http.StatusOK)
 	out.buf = append(out.buf, v.prelude...)
+	if v.resumed {
+		out.lastID(st.ID, v.after)
+		out.buf = append(out.buf, '\n')
+	}
 	out.flush()
 
 	last := time.Now()
 	quiet := time.AfterFunc(v.keepAlive, rd.Rouse) // a ticker would be 300 bytes of each client that waits
 	defer quiet.Stop()
 	done := r.Context().Done()
-	quietly := v.resumed // nothing was shown on this connection
-	known := v.resumed   // the client has an ID to come back with
+	known := v.resumed // the client has an ID to come back with
 	first := !v.ids && len(v.prelude) == 0
 	for {
 		events, ended, err := rd.Next()
@@ -217,12 +220,9 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		first = false
 		for _, e := range events {
 			out.event(st.ID, e, v.ids)
-			known, quietly = v.ids, false
+			known = v.ids
 		}
 		if retry, released := rd.Released(); released && !ended && (known || err != nil) {
-			if quietly {
-				out.lastID(st.ID, v.after)
-			}
 			if retry > 0 {
 				out.buf = wire.AppendRetry(out.buf, retry)
 			}
@@ -250,9 +250,6 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		case <-done:
 			switch {
 			case timeIsUp(r) && known:
-				if quietly {
-					out.lastID(st.ID, v.after)
-				}
 				out.buf = wire.AppendRetry(out.buf, retryAfter)
 				out.flush()
 			case timeIsUp(r) && v.timeUp != nil:
@@ -290,8 +287,8 @@ func (o *eventWriter) event(stream string, e run.Event, ids bool) {
 	}
 }
 
-// lastID repeats the ID that a client came with when it is sent away without any other. Without data this is no event, but some
-// clients (the SDK's) remember an ID only for the connection that brought it.
+// lastID repeats the ID that a client came with. Without data this is no event, but some clients (the SDK's) remember an ID only for
+// the connection that brought it: if this one is lost before it has brought another, they would not come back again.
 func (o *eventWriter) lastID(stream string, index int64) {
 	o.buf = append(append(append(o.buf, "id: "...), wire.EventID(stream, index)...), '\n')
 }

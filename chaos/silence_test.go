@@ -128,7 +128,7 @@ func replay(t *testing.T, at e2e.Endpoint, s *e2e.RawSession, after string) stri
 	}
 	var ids []string
 	for line := range strings.Lines(string(body)) {
-		if id, ok := strings.CutPrefix(line, "id: "); ok {
+		if id, ok := strings.CutPrefix(line, "id: "); ok && strings.TrimSpace(id) != after {
 			ids = append(ids, strings.TrimSpace(id))
 		}
 	}

@@ -54,7 +54,8 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 		return
 	}
 	st := s.Stream(stream)
-	if st != nil && h.replica != nil && (index >= st.Next() || st.Verify(r.Context()) != nil) {
+	// Verify comes first: a stream that this replica has lost without knowing would keep it from taking it over again.
+	if st != nil && h.replica != nil && (st.Verify(r.Context()) != nil || index >= st.Next()) {
 		st = nil // it has been taken over
 	}
 	leaving := h.drained.Load() || h.draining.Load() && h.replica != nil

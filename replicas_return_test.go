@@ -363,3 +363,29 @@ func TestQuietConnectionIsLost(t *testing.T) {
 		})
 	}
 }
+
+// TestStreamComesBackToAnEarlierWriter has a stream come back to a replica that wrote it before another one did, and then loses that
+// other one: the first must not take itself for the writer still.
+func TestStreamComesBackToAnEarlierWriter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMove(t, func(s *site) {
+			_ = s.server.ResourceUpdated(context.Background(), &mcp.ResourceUpdatedNotificationParams{URI: testItem})
+			time.Sleep(time.Second)
+		})
+		for _, at := range []int{1, 0} {
+			m.come(at)
+			time.Sleep(time.Second)
+			m.change(m.cl.sites[2])
+			if got := m.heard(); len(got) != 1 {
+				t.Errorf("at %d: heard %q of one change", at, got)
+			}
+		}
+		m.cl.sites[1].kill()
+		time.Sleep(5 * time.Second)
+		m.change(m.cl.sites[2])
+		if got := m.heard(); len(got) != 1 {
+			t.Errorf("without the other one: heard %q of one change", got)
+		}
+	})
+}

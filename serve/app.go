@@ -99,7 +99,7 @@ func (a *App) Stop() error {
 		defer cancel()
 		var errs []error
 		for _, c := range slices.Backward(a.cleanups) {
-			if err := c.run(ctx); err != nil {
+			if err := c.within(ctx); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
 			}
 		}
@@ -107,6 +107,26 @@ func (a *App) Stop() error {
 	})
 	return a.stopErr
 }
+
+// within runs the clean-up for no longer than the grace period lasts, and a moment for what heeds it to say so: a store that hangs would
+// hold up the process, and the platform would kill it before the other clean-ups are done.
+func (c cleanup) within(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- c.run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(lastMoment):
+		return ctx.Err()
+	}
+}
+
+const lastMoment = 100 * time.Millisecond
 
 // onStop registers a clean-up, to be run before those that are there already.
 func (a *App) onStop(name string, run func(ctx context.Context) error) {

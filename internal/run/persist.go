@@ -64,6 +64,9 @@ func (s *Stream) commit() {
 		if errors.Is(err, store.ErrFenced) && unsure {
 			err = s.written(from, entries)
 		}
+		if errors.Is(err, store.ErrFenced) && s.restored(from) {
+			continue
+		}
 		switch {
 		case err == nil:
 			unsure, pause = false, firstPause
@@ -148,6 +151,37 @@ func (s *Stream) written(from int64, entries [][]byte) error {
 	return nil
 }
 
+// restored writes again what the store has lost of the log before an index, and reports whether it did. A store that comes back
+// with an older state, as Redis does when a replica of its own takes over from a primary, has lost what it was told last: that looks like
+// another writer, and is none. Whether it is can be seen only while all events from the first on are here to compare:
+// another one's claim would be among what the log still has.
+func (s *Stream) restored(before int64) bool {
+	s.mu.Lock()
+	var entries [][]byte
+	if len(s.events) > 0 && s.events[0].Index == 0 && s.err == nil {
+		for _, e := range s.events[:before] {
+			entries = append(entries, encode(e))
+		}
+	}
+	s.mu.Unlock()
+	if len(entries) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	defer cancel()
+	have, next, err := s.kept.log.Read(ctx, s.kept.name, 0, len(entries))
+	if err != nil || next >= before || int64(len(have)) != next {
+		return false
+	}
+	for i := range have {
+		if !bytes.Equal(have[i].Data, entries[i]) {
+			return false
+		}
+	}
+	bounds := store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
+	return s.kept.log.Append(ctx, s.kept.name, next, entries[next:], bounds) == nil
+}
+
 // Verify asks the log whether this replica still writes a durable stream. A writer that
 // was taken for dead and says nothing would otherwise not learn that another one has taken over. It returns
 // ErrLost if so, and the stream is then given up; a store that cannot tell is no error.
@@ -166,6 +200,9 @@ func (s *Stream) Verify(ctx context.Context) error {
 		s.mu.Lock()
 		same := s.shown == at && s.next == at && !s.kept.writing
 		s.mu.Unlock()
+		if same && s.restored(at) {
+			return nil
+		}
 		if same {
 			s.Fail(ErrLost)
 			return ErrLost

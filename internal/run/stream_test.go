@@ -604,6 +604,71 @@ func TestFenced(t *testing.T) {
 	})
 }
 
+// A store that has lost the end of the log is told it again; one in which somebody else has written meanwhile is not.
+func TestLogGoesBack(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		keeps  int    // entries that the store still has
+		others []byte // what another replica has written then
+		quiet  bool   // the writer has nothing to say, and asks
+		logged string
+		lost   bool
+	}{
+		"a little":            {keeps: 2, logged: "p0: m1:a m2:b m3:c"},
+		"nearly all":          {keeps: 1, logged: "p0: m1:a m2:b m3:c"},
+		"while quiet":         {keeps: 1, quiet: true, logged: "p0: m1:a m2:b"},
+		"claimed since":       {keeps: 1, others: ClaimEntry(1), logged: "p0: c1:1", lost: true},
+		"claimed while quiet": {keeps: 1, others: ClaimEntry(1), quiet: true, logged: "p0: c1:1", lost: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				log := memory.New()
+				s := NewStream("S", 1)
+				s.Persist(log, "log", true)
+				r := s.Attach(-1)
+				send(t, s, "a", "b")
+				expect(t, r, "p0: m1:a m2:b", false, nil)
+				old, _, err := log.Read(t.Context(), "log", 0, tt.keeps)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := log.Drop(t.Context(), "log"); err != nil {
+					t.Fatal(err)
+				}
+				var entries [][]byte
+				for _, e := range old {
+					entries = append(entries, e.Data)
+				}
+				if tt.others != nil {
+					entries = append(entries, tt.others)
+				}
+				if err := log.Append(t.Context(), "log", 0, entries, store.Bounds{}); err != nil {
+					t.Fatal(err)
+				}
+				var want error
+				if tt.lost {
+					want = ErrLost
+				}
+				if tt.quiet {
+					if err := s.Verify(t.Context()); !errors.Is(err, want) {
+						t.Errorf("Verify: %v, want %v", err, want)
+					}
+				} else {
+					send(t, s, "c")
+					time.Sleep(time.Second)
+				}
+				if got := show(logged(t, log, "log", -1)); got != tt.logged {
+					t.Errorf("the log has %q, want %q", got, tt.logged)
+				}
+				if _, _, err := r.Next(); !errors.Is(err, want) {
+					t.Errorf("reading: %v, want %v", err, want)
+				}
+			})
+		})
+	}
+}
+
 // What another replica wrote is no answer of ours that got lost.
 func TestFencedWhileUnsure(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
@@ -40,7 +41,7 @@ func (h *Handler) serveStandalone(w http.ResponseWriter, r *http.Request, s *ses
 		return
 	}
 	h.engines.watch(s.Engine) // now somebody is there to be told of changes
-	h.showAgain(w, r, st, -1)
+	h.showAgain(w, r, s, st, -1)
 }
 
 // serveResume goes on with a stream after the last event that the client has.
@@ -60,7 +61,7 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 	}
 	leaving := h.drained.Load() || h.draining.Load() && h.replica != nil
 	if st != nil && !(leaving && s.Standalone(st)) { // a standalone stream would not end
-		h.showAgain(w, r, st, index)
+		h.showAgain(w, r, s, st, index)
 		return
 	}
 	if leaving {
@@ -86,14 +87,18 @@ func sendBack(w http.ResponseWriter, stream string, after int64) {
 }
 
 // showAgain shows a stream of this replica after the given index.
-func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, st *run.Stream, after int64) {
+func (h *Handler) showAgain(w http.ResponseWriter, r *http.Request, s *session.Session, st *run.Stream, after int64) {
 	rd := st.Attach(after)
 	defer rd.Detach()
 	if rd.Behind() {
 		writeError(w, http.StatusBadRequest, "", tooFarBehind())
 		return
 	}
-	show(w, r, st, rd, view{ids: true, resumed: after >= 0, after: after, gone: func() {}, keepAlive: h.opts.KeepAlive})
+	v := view{ids: true, resumed: after >= 0, after: after, gone: func() {}, keepAlive: h.opts.KeepAlive}
+	if s.Version() >= wire.Rev1125 { // whose clients know of IDs without data
+		v.remind = time.Second
+	}
+	show(w, r, st, rd, v)
 }
 
 func tooFarBehind() *wire.Error {

@@ -30,7 +30,7 @@ func (h *Handler) serveLogged(w http.ResponseWriter, r *http.Request, s *session
 		h.writeSessionError(w, "", err)
 		return
 	}
-	h.showAgain(w, r, st, after)
+	h.showAgain(w, r, s, st, after)
 }
 
 // rerun executes a call again that a lost replica had begun. It comes with the credentials of the client that

@@ -354,7 +354,7 @@ func TestQuietConnectionIsLost(t *testing.T) {
 			first.close()
 			again := c.get(t, cl.sites[where], first.last)
 			go func() { _, _ = again.next() }()
-			time.Sleep(time.Second)
+			time.Sleep(2 * time.Second)
 			again.close()
 			synctest.Wait()
 			if again.last != first.last {

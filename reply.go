@@ -80,9 +80,11 @@ type view struct {
 	// timeUp answers the call with an error, because the platform will end the HTTP request in a moment. Nil where the client
 	// comes back anyway.
 	timeUp func()
-	// resumed tells that the client comes back after the event with the index after.
+	// resumed tells that the client comes back after the event with the index after. When nothing has come for it in the
+	// time of remind, it is told its ID again; 0 is never.
 	resumed bool
 	after   int64
+	remind  time.Duration
 	// batch tells that responses come in an array, also a single one.
 	batch bool
 	// patience is how long the call may be silent before its response becomes a stream.
@@ -198,17 +200,18 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
 	w.WriteHeader(http.StatusOK)
 	out.buf = append(out.buf, v.prelude...)
-	if v.resumed {
-		out.lastID(st.ID, v.after)
-		out.buf = append(out.buf, '\n')
-	}
 	out.flush()
 
-	last := time.Now()
-	quiet := time.AfterFunc(v.keepAlive, rd.Rouse) // a ticker would be 300 bytes of each client that waits
-	defer quiet.Stop()
 	done := r.Context().Done()
-	known := v.resumed // the client has an ID to come back with
+	known := v.resumed     // the client has an ID to come back with
+	reminded := !v.resumed // and it came on this connection, if it has one
+	pause := v.keepAlive   // until something is said, if only to be heard
+	if v.resumed && v.remind > 0 {
+		pause = min(pause, v.remind)
+	}
+	last := time.Now()
+	quiet := time.AfterFunc(pause, rd.Rouse) // a ticker would be 300 bytes of each client that waits
+	defer quiet.Stop()
 	first := !v.ids && len(v.prelude) == 0
 	for {
 		events, ended, err := rd.Next()
@@ -219,24 +222,34 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		}
 		first = false
 		for _, e := range events {
-			out.event(st.ID, e, v.ids)
-			known = v.ids
+			if out.event(st.ID, e, v.ids) {
+				known, reminded = v.ids, true
+			}
 		}
 		if retry, released := rd.Released(); released && !ended && (known || err != nil) {
+			if !reminded {
+				out.lastID(st.ID, v.after)
+			}
 			if retry > 0 {
 				out.buf = wire.AppendRetry(out.buf, retry)
 			}
 			out.flush()
 			return
 		}
-		waited := len(events) == 0 && time.Since(last) >= v.keepAlive
-		if waited && !ended && err == nil {
+		waited := len(events) == 0 && time.Since(last) >= pause
+		switch {
+		case !waited || ended || err != nil:
+		case !reminded && v.remind > 0:
+			out.lastID(st.ID, v.after)
+			out.buf = append(out.buf, '\n')
+			reminded = true
+		default:
 			out.buf = append(out.buf, wire.KeepAlive...)
 		}
 		if waited || len(events) > 0 {
 			out.flush()
-			last = time.Now()
-			quiet.Reset(v.keepAlive)
+			pause, last = v.keepAlive, time.Now()
+			quiet.Reset(pause)
 		}
 		if ended || err != nil || rd.Taken() {
 			return
@@ -250,6 +263,9 @@ func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader
 		case <-done:
 			switch {
 			case timeIsUp(r) && known:
+				if !reminded {
+					out.lastID(st.ID, v.after)
+				}
 				out.buf = wire.AppendRetry(out.buf, retryAfter)
 				out.flush()
 			case timeIsUp(r) && v.timeUp != nil:
@@ -274,7 +290,8 @@ type eventWriter struct {
 	err error
 }
 
-func (o *eventWriter) event(stream string, e run.Event, ids bool) {
+// event writes an event, and reports whether it is one for the client.
+func (o *eventWriter) event(stream string, e run.Event, ids bool) bool {
 	id := ""
 	if ids {
 		id = wire.EventID(stream, e.Index)
@@ -284,7 +301,10 @@ func (o *eventWriter) event(stream string, e run.Event, ids bool) {
 		o.buf = wire.AppendEvent(o.buf, "message", id, e.Data)
 	case run.Prime:
 		o.buf = wire.AppendEvent(o.buf, "", id, nil)
+	default:
+		return false
 	}
+	return true
 }
 
 // lastID repeats the ID that a client came with. Without data this is no event, but some clients (the SDK's) remember an ID only for

@@ -245,7 +245,7 @@ func (s *Session) Server(ctx context.Context) (*engine.Session, error) {
 			return nil, err
 		}
 		go func() {
-			if _, err := server.Relay(context.Background(), &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
+			if _, err := server.Relay(context.WithoutCancel(ctx), &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
 				s.m.Log.Warn("subscription not renewed", "session", short(s.ID), "uri", uri, "error", err)
 			}
 		}()

@@ -414,16 +414,17 @@ func (h *Handler) changeSession(ctx context.Context, s *session.Session, call *e
 		return server.Relay(ctx, call)
 	}
 	uri, on := wire.Unquote(wire.Member(call.Params, "uri")), call.Method == "resources/subscribe"
+	before := slices.Contains(s.Subscribed(), uri)
 	if err := s.SetSubscribed(ctx, uri, on); err != nil {
 		return nil, err
 	}
 	result, err := server.Relay(ctx, call)
 	switch {
-	case err != nil && on:
+	case err != nil && on && !before:
 		if undone := s.SetSubscribed(ctx, uri, false); undone != nil { // joined to nothing, err would lose its data
 			err = errors.Join(err, undone)
 		}
-	case on:
+	case err == nil && on:
 		h.changes.add(uri)
 	}
 	return result, err

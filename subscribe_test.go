@@ -1,0 +1,60 @@
+package sluice
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/store/memory"
+)
+
+// A client that subscribes again, and is refused this time, keeps what it had, also when its session has rested since.
+func TestRefusedSubscriptionKeepsTheOneBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var refuse atomic.Bool
+		server := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ServerOptions{
+			SubscribeHandler: func(context.Context, *mcp.SubscribeRequest) error {
+				if refuse.Load() {
+					return errors.New("not now")
+				}
+				return nil
+			},
+			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
+		})
+		shared := memory.New()
+		at := newSite("0", newTap("0", shared), server, Options{})
+		defer func() {
+			at.cut()
+			_ = at.handler.Close()
+			_ = shared.Close()
+			time.Sleep(10 * time.Second)
+		}()
+		c := newClient("2025-11-25")
+		c.open(t, at, at)
+		c.post(t, at, subscribe(true)).wantStatus(t, "subscribing", http.StatusOK)
+		time.Sleep(time.Second) // the server's watcher subscribes, too
+		refuse.Store(true)
+		if m := c.post(t, at, subscribe(true)).message(t); m.Error == nil {
+			t.Error("the second subscription is not refused")
+		}
+		refuse.Store(false)
+		time.Sleep(time.Minute)
+		stream := c.get(t, at, "")
+		time.Sleep(time.Second)
+		if err := server.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: testItem}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+		if all := stream.rest(t); len(all) != 1 || all[0].Method != "notifications/resources/updated" {
+			t.Errorf("heard %v", all)
+		}
+	})
+}

@@ -332,6 +332,19 @@ func defaults() *jsonschema.Schema {
 	return s
 }
 
+type order struct {
+	Item inner  `json:"item"`
+	Gift *inner `json:"gift,omitempty"`
+}
+
+// required is the schema of an order with the same defaults inside an object that must be there and one that need not.
+func required() *jsonschema.Schema {
+	s := inferred[order]()
+	s.Properties["item"].Properties["size"].Default = json.RawMessage(`3`) // not applied: below what is required
+	s.Properties["gift"].Properties["size"].Default = json.RawMessage(`3`)
+	return s
+}
+
 // open is the schema of a scalars that admits more than the type.
 func open() *jsonschema.Schema {
 	s := inferred[scalars]()
@@ -379,6 +392,7 @@ var shapes = []struct {
 	{"pointers", func(tb testing.TB) pair { return newPair[*nested, *nested](tb, plain) }},
 	{"limits", func(tb testing.TB) pair { return newPair[nested, nested](tb, given(limited, limited)) }},
 	{"defaults", func(tb testing.TB) pair { return newPair[filled, filled](tb, given(defaults, defaults)) }},
+	{"required", func(tb testing.TB) pair { return newPair[order, order](tb, given(required, required)) }},
 	{"open", func(tb testing.TB) pair { return newPair[scalars, scalars](tb, given(open, open)) }},
 	{"beyond", func(tb testing.TB) pair { return newPair[nested, nested](tb, given(strict, strict)) }},
 	{"half", func(tb testing.TB) pair { return newPair[nested, inner](tb, given(strict, nil)) }},
@@ -574,6 +588,7 @@ var corner = []string{
 	"{\"bool\":true,\"int\":1,\"text\":\"\\n\xff\"}", `{"int":1,"extra":1}`, `{"int":1,"extra":"1","more":[{}]}`, `{"int":1,"more":1e400}`, `{"int":1,"text":null}`,
 	`{"small":128}`, `{"small":-129}`, `{"byte":256}`, `{"byte":-1}`, `{"uint":-1}`, `{"half":"x"}`, `{"float":2.5}`, `{"float":2.0}`, `{"float":1e300}`,
 	`{"name":"n"}`, `{"name":"n","inner":{}}`, `{"name":"n","inner":{"color":"blue"},"page":{}}`, `{"name":"n","inner":null,"page":null}`, `{"name":"n","inner":{"size":null},"list":[{}]}`,
+	`{"item":{}}`, `{"item":{"size":1},"gift":{}}`,
 	`{"bool":true,"int":1,"skip":1}`, `{"bool":true,"int":1,"Never":"x"}`, `{"bool":true,"int":1,"-":"x"}`,
 	`{"name":"n","ptr":null,"tags":null}`, `{"name":"n","ptr":{},"tags":[]}`, `{"name":"n"}`, `{"name":"n","ptr":{"size":null},"tags":["a",null]}`,
 	`{"name":"n","ptr":null,"tags":[],"when":"2024-02-30T00:00:00Z"}`, `{"name":"n","ptr":null,"tags":[],"when":"2024-02-29T23:59:59.123456789+01:30"}`,

@@ -117,7 +117,8 @@ type compiler struct {
 }
 
 // node compiles t under schema s. defaults tells whether the SDK would apply
-// the defaults below s: it walks through properties, never into arrays or maps.
+// the defaults below s: it walks through optional properties, never into
+// required ones, arrays or maps.
 func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *node {
 	if t.Kind() == reflect.Pointer {
 		if k := t.Elem().Kind(); k == reflect.Pointer || k == reflect.Interface {
@@ -240,7 +241,7 @@ func (c *compiler) object(n *node, s *jsonschema.Schema, defaults bool) bool {
 		sub, declared := s.Properties[f.name]
 		switch {
 		case declared:
-			f.node = c.node(sub, types[i], defaults)
+			f.node = c.node(sub, types[i], defaults && !must)
 		case !n.closed:
 			f.node = c.node(&jsonschema.Schema{}, types[i], false)
 		}

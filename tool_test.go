@@ -332,6 +332,16 @@ func defaults() *jsonschema.Schema {
 	return s
 }
 
+// lists are maps that the SDK's decoder treats in different ways.
+type lists struct {
+	Plain map[string][]string  `json:"plain,omitempty"`
+	Named map[string]names     `json:"named,omitempty"`
+	Keyed map[color][]string   `json:"keyed,omitempty"`
+	Ptrs  map[string]*[]string `json:"ptrs,omitempty"`
+}
+
+type names []string
+
 type order struct {
 	Item inner  `json:"item"`
 	Gift *inner `json:"gift,omitempty"`
@@ -400,6 +410,8 @@ var shapes = []struct {
 	{"optional", func(tb testing.TB) pair { return newPair[optional, optional](tb, plain) }},
 	{"maps", func(tb testing.TB) pair { return newPair[map[string]any, map[string]any](tb, plain) }},
 	{"counts", func(tb testing.TB) pair { return newPair[map[string]int, map[string]float32](tb, plain) }},
+	{"lists", func(tb testing.TB) pair { return newPair[map[string][]string, map[string][]string](tb, plain) }},
+	{"list fields", func(tb testing.TB) pair { return newPair[lists, lists](tb, plain) }},
 	{"any", func(tb testing.TB) pair { return newPair[any, any](tb, plain) }},
 	{"raw", func(tb testing.TB) pair {
 		object := func() *jsonschema.Schema { return &jsonschema.Schema{Type: "object"} }
@@ -588,6 +600,7 @@ var corner = []string{
 	"{\"bool\":true,\"int\":1,\"text\":\"\\n\xff\"}", `{"int":1,"extra":1}`, `{"int":1,"extra":"1","more":[{}]}`, `{"int":1,"more":1e400}`, `{"int":1,"text":null}`,
 	`{"small":128}`, `{"small":-129}`, `{"byte":256}`, `{"byte":-1}`, `{"uint":-1}`, `{"half":"x"}`, `{"float":2.5}`, `{"float":2.0}`, `{"float":1e300}`,
 	`{"name":"n"}`, `{"name":"n","inner":{}}`, `{"name":"n","inner":{"color":"blue"},"page":{}}`, `{"name":"n","inner":null,"page":null}`, `{"name":"n","inner":{"size":null},"list":[{}]}`,
+	`{"a":null,"b":[]}`, `{"plain":{"a":null},"named":{"a":null},"keyed":{"a":null},"ptrs":{"a":null}}`,
 	`{"item":{}}`, `{"item":{"size":1},"gift":{}}`,
 	`{"bool":true,"int":1,"skip":1}`, `{"bool":true,"int":1,"Never":"x"}`, `{"bool":true,"int":1,"-":"x"}`,
 	`{"name":"n","ptr":null,"tags":null}`, `{"name":"n","ptr":{},"tags":[]}`, `{"name":"n"}`, `{"name":"n","ptr":{"size":null},"tags":["a",null]}`,

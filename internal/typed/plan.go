@@ -194,6 +194,9 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		if n.elem == nil {
 			return nil
 		}
+		if t.Key() == stringType && t.Elem() == stringsType {
+			n.elem.null = false // the SDK's decoder reads null as an empty slice here, and only here
+		}
 	case object:
 		rest.Properties, rest.Required, rest.AdditionalProperties = nil, nil, nil
 		if c.open[t] {

@@ -68,6 +68,8 @@ func plainName(s string) bool {
 
 var (
 	anyType         = reflect.TypeFor[any]()
+	stringType      = reflect.TypeFor[string]()
+	stringsType     = reflect.TypeFor[[]string]()
 	timeType        = reflect.TypeFor[time.Time]()
 	numberType      = reflect.TypeFor[json.Number]()
 	isZeroer        = reflect.TypeFor[interface{ IsZero() bool }]()

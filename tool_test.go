@@ -129,13 +129,13 @@ func sorted(answer string) string {
 const nilMap = "panic: assignment to entry in nil map"
 
 func (w *twin[In, Out]) call(args []byte, seed uint64) (said string, _ []In) {
+	w.got = nil
+	w.answer = newAnswer[Out](seed)
 	defer func() {
 		if v := recover(); v != nil {
 			said = fmt.Sprintf("panic: %v", v)
 		}
 	}()
-	w.got = nil
-	w.answer = newAnswer[Out](seed)
 	res, err := w.method(context.Background(), "tools/call", &mcp.CallToolRequest{
 		Session: w.session, Params: &mcp.CallToolParamsRaw{Name: "tool", Arguments: bytes.Clone(args)},
 	})
@@ -282,6 +282,15 @@ type optional struct {
 	Plain int             `json:"plain,omitempty"`
 }
 
+// unwritable has fields that no JSON can be written for, not even when they are empty.
+type unwritable struct {
+	Done  chan int   `json:"done,omitempty"`
+	Stop  func()     `json:"stop,omitempty"`
+	Wave  complex128 `json:"wave,omitempty"`
+	Quiet chan int   `json:"quiet,omitzero"`
+	Plain int        `json:"plain,omitempty"`
+}
+
 func inferred[T any]() *jsonschema.Schema {
 	s, err := jsonschema.For[T](nil)
 	if err != nil {
@@ -408,6 +417,9 @@ var shapes = []struct {
 	{"half", func(tb testing.TB) pair { return newPair[nested, inner](tb, given(strict, nil)) }},
 	{"exotic", func(tb testing.TB) pair { return newPair[exotic, exotic](tb, plain) }},
 	{"optional", func(tb testing.TB) pair { return newPair[optional, optional](tb, plain) }},
+	{"unwritable", func(tb testing.TB) pair {
+		return newPair[unwritable, unwritable](tb, given(inferred[optional], inferred[optional]))
+	}},
 	{"maps", func(tb testing.TB) pair { return newPair[map[string]any, map[string]any](tb, plain) }},
 	{"counts", func(tb testing.TB) pair { return newPair[map[string]int, map[string]float32](tb, plain) }},
 	{"lists", func(tb testing.TB) pair { return newPair[map[string][]string, map[string][]string](tb, plain) }},
@@ -807,6 +819,7 @@ func (g generator) value(t reflect.Type, depth int) reflect.Value {
 		if t == reflect.TypeFor[json.Number]() {
 			v.SetString("12")
 		}
+	case reflect.Chan, reflect.Func, reflect.Complex128:
 	case reflect.Bool:
 		v.SetBool(g.IntN(2) == 0)
 	case reflect.Float32, reflect.Float64:

@@ -226,9 +226,9 @@ func widen(f float64) float64 {
 // isEmpty is encoding/json's idea of empty.
 func isEmpty(v reflect.Value) bool {
 	switch v.Kind() {
-	case reflect.Map, reflect.Slice, reflect.String:
+	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
 		return v.Len() == 0
-	case reflect.Struct, reflect.Array:
+	case reflect.Struct, reflect.Chan, reflect.Func, reflect.Complex64, reflect.Complex128, reflect.UnsafePointer:
 		return false
 	}
 	return v.IsZero()

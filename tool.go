@@ -32,6 +32,7 @@ import (
 // Like [mcp.AddTool] it panics when the tool is invalid.
 func AddTool[In, Out any](s *mcp.Server, t *mcp.Tool, h mcp.ToolHandlerFor[In, Out]) {
 	tool := *t
+	asked := &mcp.Tool{Name: t.Name} // with the schemas as they are now: a map or JSON may change before the SDK is asked
 	in, out := reflect.TypeFor[In](), reflect.TypeFor[Out]()
 	c := call[In, Out]{handler: h}
 	if in == reflect.TypeFor[any]() && t.InputSchema == nil {
@@ -41,9 +42,11 @@ func AddTool[In, Out any](s *mcp.Server, t *mcp.Tool, h mcp.ToolHandlerFor[In, O
 	if err == nil {
 		c.input = typed.ForInput(schema, in)
 		c.defaults = typed.HasDefaults(schema)
+		asked.InputSchema = schema
 		if t.OutputSchema != nil || out != reflect.TypeFor[any]() {
 			if schema, err = schemaOf(&tool.OutputSchema, out); err == nil {
 				c.output = typed.ForOutput(schema, out)
+				asked.OutputSchema = schema
 			}
 		}
 	}
@@ -51,7 +54,7 @@ func AddTool[In, Out any](s *mcp.Server, t *mcp.Tool, h mcp.ToolHandlerFor[In, O
 		mcp.AddTool(s, t, h) // which knows how to panic, too
 		return
 	}
-	c.sdk = &oracle[In, Out]{tool: &tool}
+	c.sdk = &oracle[In, Out]{tool: asked}
 	s.AddTool(&tool, c.serve)
 }
 

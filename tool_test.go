@@ -540,6 +540,36 @@ func TestAddToolNullArguments(t *testing.T) {
 	}
 }
 
+// The schema counts as it was when the tool was added, although the SDK is asked about it later.
+func TestAddToolKeepsItsSchema(t *testing.T) {
+	t.Parallel()
+	for name, describe := range map[string]func() (tool *mcp.Tool, change func()){
+		"a map": func() (*mcp.Tool, func()) {
+			schema := map[string]any{"type": "object", "properties": map[string]any{"a": map[string]any{"type": "integer"}}}
+			return &mcp.Tool{Name: "tool", InputSchema: schema, OutputSchema: schema}, func() { clear(schema) }
+		},
+		"JSON": func() (*mcp.Tool, func()) {
+			schema := json.RawMessage(`{"type":"object","properties":{"a":{"type":"integer"}}}`)
+			return &mcp.Tool{Name: "tool", InputSchema: schema, OutputSchema: schema}, func() { copy(schema, `{"type":"string"`) }
+		},
+		"a tool": func() (*mcp.Tool, func()) {
+			tool := given(inferred[addIn], inferred[addOut])()
+			return tool, func() { *tool = mcp.Tool{Name: "other"} }
+		},
+	} {
+		theirs, changeTheirs := describe()
+		ours, changeOurs := describe()
+		p := &twins[addIn, addOut]{newTwin(t, theirs, mcp.AddTool[addIn, addOut]), newTwin(t, ours, AddTool[addIn, addOut])}
+		changeTheirs()
+		changeOurs()
+		for _, args := range []string{`{"a":1,"b":2}`, `{"a":1.0,"b":2}`, `{"a":"x","b":2}`} {
+			if err := p.compare([]byte(args), 8); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}
+
 // Results for clients of the revisions with sessions carry no result type, on whichever way they came.
 func TestAddToolResultType(t *testing.T) {
 	t.Parallel()

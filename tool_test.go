@@ -503,10 +503,8 @@ func TestAddToolPanicsLikeTheSDK(t *testing.T) {
 	type cycle struct {
 		Next *cycle `json:"next"`
 	}
-	said := func(add func(*mcp.Server)) (v any) {
-		defer func() { v = recover() }()
-		add(mcp.NewServer(&mcp.Implementation{Name: "s"}, nil))
-		return nil
+	said := func(add func(*mcp.Server)) any {
+		return panicked(func() { add(mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)) })
 	}
 	bad := given(func() *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{"a": {Type: "string", Default: json.RawMessage("1")}}}
@@ -530,6 +528,13 @@ func TestAddToolPanicsLikeTheSDK(t *testing.T) {
 			t.Errorf("%s:\n sdk    %v\n sluice %v", name, theirs, ours)
 		}
 	}
+}
+
+// panicked returns what f panicked with.
+func panicked(f func()) (v any) {
+	defer func() { v = recover() }()
+	f()
+	return nil
 }
 
 func TestAddToolNullArguments(t *testing.T) {
@@ -699,6 +704,10 @@ func (g generator) json(b *bytes.Buffer, t reflect.Type, wrong, depth int) {
 	}
 	if g.IntN(100) < wrong || depth > 4 {
 		b.WriteString(pick(g, odd...))
+		return
+	}
+	if k := t.Kind(); (k == reflect.Slice || k == reflect.Map) && depth > 0 && g.IntN(12) == 0 {
+		b.WriteString("null")
 		return
 	}
 	switch t.Kind() {

@@ -67,6 +67,7 @@ type call struct {
 	deadline time.Time
 	w        http.ResponseWriter
 	answered bool          // a response has begun
+	over     bool          // it is too late for one to begin
 	broken   string        // why it is not whole
 	done     chan struct{} // closed when the answer has been taken
 }
@@ -163,6 +164,14 @@ func (f *standIn) invoke(c *call) {
 	f.remove(i)
 	if i.process != nil {
 		<-i.ended
+	}
+	f.mu.Lock()
+	c.over = true
+	begun := c.answered
+	f.mu.Unlock()
+	if begun && i.process != nil { // what it wrote before it ended is still on its way to the client
+		<-c.done
+		return
 	}
 	c.broken = "the instance ended before its answer"
 }
@@ -333,8 +342,14 @@ func (i *instance) response(w http.ResponseWriter, r *http.Request) {
 	if c == nil {
 		return
 	}
+	i.f.mu.Lock()
+	c.answered = !c.over
+	i.f.mu.Unlock()
+	if !c.answered {
+		w.WriteHeader(http.StatusGone)
+		return
+	}
 	defer close(c.done)
-	c.answered = true
 	if err := stream(c, r); err != nil {
 		if !i.f.over() && r.Context().Err() == nil {
 			i.f.t.Errorf("not a streamed response: %v", err)

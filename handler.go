@@ -52,6 +52,10 @@ type Handler struct {
 // for the SDK's handler; it may always return the same one. If it returns nil, the
 // request is answered with 400. A session keeps the server that it was opened with while it is alive here.
 //
+// A tool may keep its [mcp.ServerSession] and speak on it for as long as its client's session lasts. [mcp.Server.Sessions] has the
+// clients that are busy at this replica, and those that listen and can be asked something; what is said to all of them reaches those that
+// only listen, too. Session IDs are the handler's own: the server's GetSessionID is not used.
+//
 // A handler without options keeps its state in this process. Call [Handler.Close] when done with it.
 func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handler {
 	if getServer == nil {

@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -76,18 +75,6 @@ func (s *Session) adoptAlone(st *run.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
-}
-
-// connectListener connects a client that listens, if it can be asked something: a program looks for it among its server's sessions.
-func (s *Session) connectListener(ctx context.Context) error {
-	s.mu.Lock()
-	asks := s.canBeAsked()
-	s.mu.Unlock()
-	if !asks {
-		return nil
-	}
-	_, err := s.Server(ctx)
-	return err
 }
 
 // Standalone reports whether the stream belongs to no request.
@@ -256,19 +243,6 @@ func (s *Session) LetGo(retry time.Duration, calls bool) {
 	}
 	for _, st := range s.mirrors {
 		st.Release(retry)
-	}
-}
-
-// Overhear tells the client what its server says to all, if it only listens. Otherwise the SDK tells it, on its own session.
-func (s *Session) Overhear(method string, params json.RawMessage) {
-	s.mu.Lock()
-	listens := s.server == nil && len(s.alone) > 0
-	if method == "notifications/message" && !wire.LevelReaches(wire.Member(params, "level"), s.rec.LogLevel) {
-		listens = false
-	}
-	s.mu.Unlock()
-	if listens {
-		s.SayAloneIfHere("", wire.AppendCall(nil, "", method, params))
 	}
 }
 

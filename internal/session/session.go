@@ -29,6 +29,7 @@ type Session struct {
 	rec     Record
 	server  *engine.Session // nil while nobody needs it
 	warm    bool            // server was asked for since the last sweep
+	calls   int             // begun in this life, up to two
 	voices  int             // handlers that speak on it after their calls
 	asks    askable
 	stale   bool      // server is not as the record says
@@ -70,8 +71,20 @@ func (s *Session) Subscribed() []string {
 func (s *Session) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.using--; s.using == 0 {
-		s.last = time.Now()
+	s.using--
+	s.idle()
+}
+
+// idle notes the time when nobody uses the session any more. Many clients call once and never again: their SDK session goes at once, or
+// the goroutines of a second's worth of them would be there at the same time. Who has called twice finds it
+// warm the next time. s.mu is held.
+func (s *Session) idle() {
+	if s.using > 0 || len(s.runs) > 0 {
+		return
+	}
+	s.last = time.Now()
+	if s.calls == 1 && len(s.alone) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0 && !s.unstored {
+		s.disconnect()
 	}
 }
 
@@ -112,49 +125,6 @@ func (s *Session) rest(now time.Time) {
 // busy reports whether there is something that the session must stay alive here for. s.mu is held.
 func (s *Session) busy() bool {
 	return s.using > 0 || len(s.runs) > 0 || len(s.alone) > 0 || len(s.streams) > 0 || len(s.waiting) > 0
-}
-
-// onlyListens reports whether nothing needs the SDK's session: the client is there for what it may be told, and for that
-// the engine's watcher stands in, see [Session.Overhear]. One that can be asked is connected, because only
-// its own session can ask it. s.mu is held.
-func (s *Session) onlyListens() bool {
-	return !s.unstored && len(s.runs) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0 && !s.canBeAsked()
-}
-
-// disconnect lets go of the SDK's session. The next that needs one connects it anew. s.mu is held.
-func (s *Session) disconnect() {
-	if s.server != nil {
-		go s.server.Close() // it waits for handlers that may take their time
-	}
-	s.server, s.stale, s.runs = nil, false, nil
-}
-
-// Connected reports whether the SDK has a session for this one. A program finds it among its server's then.
-func (s *Session) Connected() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.server != nil
-}
-
-// askable tells whether a client has declared that it can be asked something.
-type askable byte
-
-const (
-	unknown askable = iota
-	cannotBeAsked
-	canBeAsked
-)
-
-func (s *Session) canBeAsked() bool {
-	if s.asks == unknown {
-		s.asks = canBeAsked
-		if params, err := engine.ParseInitialize(s.rec.Initialize); err == nil {
-			if c := params.Capabilities; c.Sampling == nil && c.Elicitation == nil && c.RootsV2 == nil {
-				s.asks = cannotBeAsked
-			}
-		}
-	}
-	return s.asks == canBeAsked
 }
 
 // shut ends the session's life on this replica: what runs is cancelled, what waits is told, streams end.
@@ -281,6 +251,7 @@ func (s *Session) Begin(r *run.Run) error {
 		s.runs = make(map[string]*run.Run)
 	}
 	s.runs[key] = r
+	s.calls = min(s.calls+1, 2)
 	return nil
 }
 
@@ -291,9 +262,7 @@ func (s *Session) Finish(r *run.Run) {
 	if key := r.ID.Key(); s.runs[key] == r {
 		delete(s.runs, key)
 	}
-	if len(s.runs) == 0 && s.using == 0 {
-		s.last = time.Now()
-	}
+	s.idle()
 	s.refresh()
 }
 

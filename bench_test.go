@@ -334,15 +334,15 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 		idle, idleGoroutines := rest(5 * time.Second)
 		each := (idle - size) / sessions
 		t.Logf("%.0f bytes a session, %d goroutines before, %d now", each, goroutines, idleGoroutines)
-		if each > 1000 {
-			t.Errorf("an idle session holds %.0f bytes, want at most 1000", each)
+		if each > 700 {
+			t.Errorf("an idle session holds %.0f bytes, want at most 700", each)
 		}
 		if idleGoroutines > goroutines+10 {
 			t.Errorf("%d idle sessions hold %d goroutines", sessions, idleGoroutines-goroutines)
 		}
 		left, _ := rest(3 * time.Hour)
 		t.Logf("%.0f bytes left a session that was forgotten", (left-size)/sessions)
-		if (left-size)/sessions > 80 {
+		if (left-size)/sessions > 50 {
 			t.Errorf("a session that was forgotten leaves %.0f bytes", (left-size)/sessions)
 		}
 	})

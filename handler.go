@@ -54,7 +54,8 @@ type Handler struct {
 //
 // A tool may keep its [mcp.ServerSession] and speak on it for as long as its client's session lasts. [mcp.Server.Sessions] has the
 // clients that are busy at this replica, and those that listen and can be asked something; what is said to all of them reaches those that
-// only listen, too. Session IDs are the handler's own: the server's GetSessionID is not used.
+// only listen, too. The session's Wait returns when nothing needs it here, long before it ends. Session IDs are the handler's own: the
+// server's GetSessionID is not used.
 //
 // A handler without options keeps its state in this process. Call [Handler.Close] when done with it.
 func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handler {

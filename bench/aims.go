@@ -45,7 +45,7 @@ func (r *report) Aims() []aim {
 		}
 		add(s.Idle <= 2000, "memory of an idle session", "≤ 2 KB", "%.1f KB", s.Idle/1000)
 		add(s.IdleGoroutines < 0.01, "goroutines of an idle session", "0", "%.2f", s.IdleGoroutines)
-		add(s.Open <= 1.1*r.Scale[0].Open, "memory of a session with an open stream to that of a bare stream", "≤ 1.1×", "%.2f×", s.Open/r.Scale[0].Open)
+		add(s.Open <= 1.1*r.Scale[0].Open, "memory of a session with an open stream to that of a bare stream", "≤ 1.1×", "%.2f× (%.2f× where the client can be asked)", s.Open/r.Scale[0].Open, s.Asked/r.Scale[0].Open)
 		add(s.Left <= 20, "memory that a forgotten session leaves", "none", "%.0f bytes", s.Left)
 		add(s.Many <= 1.2*s.One, "CPU of a call with 10,000 live sessions to that with few", "1×", "%.2f×", s.Many/s.One)
 	}

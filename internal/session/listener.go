@@ -14,8 +14,12 @@ import (
 // onlyListens reports whether nothing needs the SDK's session: the client is there for what it may be told, and for that
 // the engine's watcher stands in, see [Session.Overhear]. One that can be asked is connected, because only
 // its own session can ask it. s.mu is held.
-func (s *Session) onlyListens() bool {
-	return !s.unstored && len(s.runs) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0 && !s.canBeAsked()
+func (s *Session) onlyListens() bool { return s.unneeded() && !s.canBeAsked() }
+
+// unneeded reports whether nothing goes on for which the SDK's session must stay: the next request can have another. One of HTTP+SSE
+// is not in the store, for another to be connected from. s.mu is held.
+func (s *Session) unneeded() bool {
+	return !s.unstored && len(s.runs) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0
 }
 
 // disconnect lets go of the SDK's session. The next that needs one connects it anew. s.mu is held.

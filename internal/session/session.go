@@ -83,7 +83,7 @@ func (s *Session) idle() {
 		return
 	}
 	s.last = time.Now()
-	if s.calls == 1 && len(s.alone) == 0 && len(s.waiting) == 0 && s.voices == 0 && len(s.rec.Subscriptions) == 0 && !s.unstored {
+	if s.calls == 1 && len(s.alone) == 0 && s.unneeded() {
 		s.disconnect()
 	}
 }

@@ -47,7 +47,7 @@ func (h *Handler) changed(e *engine.Engine, method string, params json.RawMessag
 	}
 	go func() { // the SDK waits for us, and tells its sessions one after the other
 		kind := noteList
-		if method == "notifications/resources/updated" {
+		if method == wire.ResourceUpdated {
 			kind = noteUpdated
 		}
 		if h.replica != nil {
@@ -66,7 +66,7 @@ func (h *Handler) changed(e *engine.Engine, method string, params json.RawMessag
 func (c change) tell(s *session.Session) {
 	switch {
 	case c.engine != nil && s.Engine != c.engine:
-	case c.Method != "notifications/resources/updated":
+	case c.Method != wire.ResourceUpdated:
 		s.Changed(c.Name, c.Method)
 	case slices.Contains(s.Subscribed(), wire.Unquote(wire.Member(c.Params, "uri"))):
 		s.SayAloneIfHere(c.Name, wire.AppendCall(nil, "", c.Method, c.Params))

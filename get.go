@@ -76,9 +76,7 @@ func (h *Handler) serveResume(w http.ResponseWriter, r *http.Request, s *session
 // (Streamable HTTP, "Listening for Messages from the Server"), and some clients (the SDK's) give the whole session up when they
 // are refused a stream, with the calls that run in it.
 func sendBack(w http.ResponseWriter, stream string, after int64) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-cache, no-transform")
-	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
+	out := startEvents(w)
 	if after >= 0 {
 		out.lastID(stream, after)
 	}

@@ -80,13 +80,9 @@ func (l *listen) Say(ctx context.Context, m engine.Outgoing) error {
 	if m.Reply != nil {
 		return errNoRequests
 	}
-	switch m.Method {
-	case "notifications/subscriptions/acknowledged", "notifications/resources/updated",
-		"notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-	default: // a program that speaks to all sessions of its server says what nobody has subscribed to
-		if run.From(ctx) != l.run {
-			return errNotThisCall
-		}
+	// A program that speaks to all sessions of its server says what nobody has subscribed to.
+	if !wire.IsChange(m.Method) && m.Method != "notifications/subscriptions/acknowledged" && run.From(ctx) != l.run {
+		return errNotThisCall
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -193,12 +193,7 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, st *run.Stream
 
 // show writes a stream as server-sent events until it ends, is let go, or the client leaves.
 func show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v view) {
-	head := w.Header()
-	head.Set("Content-Type", "text/event-stream")
-	head.Set("Cache-Control", "no-cache, no-transform")
-	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	out := &eventWriter{w: w, rc: http.NewResponseController(w)}
-	w.WriteHeader(http.StatusOK)
+	out := startEvents(w)
 	out.buf = append(out.buf, v.prelude...)
 	out.flush()
 
@@ -288,6 +283,16 @@ type eventWriter struct {
 	rc  *http.ResponseController
 	buf []byte
 	err error
+}
+
+// startEvents begins a stream. Its head goes out with the first flush.
+func startEvents(w http.ResponseWriter) *eventWriter {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-cache, no-transform")
+	head.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	w.WriteHeader(http.StatusOK)
+	return &eventWriter{w: w, rc: http.NewResponseController(w)}
 }
 
 // event writes an event, and reports whether it is one for the client.

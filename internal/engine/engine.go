@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 // Engine drives one server. Its methods are safe for concurrent use.
@@ -176,13 +178,12 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 	}
 	o.e.mu.Lock()
 	f := o.e.onTell
-	switch m.Method {
-	case "notifications/tools/list_changed":
+	if wire.IsChange(m.Method) {
+		f = o.e.onChange
+	}
+	if m.Method == "notifications/tools/list_changed" {
 		o.e.listed.Add(1)
 		o.e.tools.Store(nil)
-		f = o.e.onChange
-	case "notifications/prompts/list_changed", "notifications/resources/list_changed", "notifications/resources/updated":
-		f = o.e.onChange
 	}
 	o.e.mu.Unlock()
 	if f != nil {

@@ -306,13 +306,10 @@ func (s *Session) deliver(ctx context.Context, method string, data []byte) error
 	if r := run.From(ctx); r != nil && r.Owner == s.ID {
 		return r.Send(ctx, data)
 	}
-	switch method {
-	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed":
-		return nil // the engine's watcher tells of these, also to sessions that are not connected
-	case "notifications/resources/updated":
-		if s.m.Replica != nil {
-			return nil // likewise: the client's stream may be at another replica
-		}
+	// The engine's watcher tells of changes, also to sessions that are not connected. What concerns subscribers only the SDK tells
+	// its own sessions, if the client's stream cannot be at another replica.
+	if wire.IsChange(method) && (method != wire.ResourceUpdated || s.m.Replica != nil) {
+		return nil
 	}
 	return s.SayAlone(data)
 }

@@ -17,6 +17,18 @@ const (
 	Response
 )
 
+// IsChange reports whether a notification tells that something of the server has changed: a list, or a resource.
+func IsChange(method string) bool {
+	switch method {
+	case "notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed", ResourceUpdated:
+		return true
+	}
+	return false
+}
+
+// ResourceUpdated is the notification that goes to those only who have subscribed to the resource.
+const ResourceUpdated = "notifications/resources/updated"
+
 // ID is a request ID: the client's own bytes, so that it goes back exactly as
 // it came. Empty means none. It is a JSON string or an integer of any size.
 type ID string

@@ -47,12 +47,23 @@ var (
 var rooms = []room{
 	{name: ".", never: slices.Concat(backends, outer, []string{"store/storetest"}), neverAtAll: exporters},
 	{name: "internal/wire", neverItself: []string{"./..."}, never: []string{server}, neverAtAll: []string{"net", httpd}},
-	{name: "internal/engine", never: slices.Concat(backends, outer, []string{".", "internal/run", "internal/session", "store/...", "tasks", "auth", httpd})},
-	{name: "internal/run", never: slices.Concat(backends, outer, []string{".", "internal/session", "tasks", "auth"})},
-	{name: "internal/replica", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "tasks", "auth", sdk})},
-	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "tasks"})},
+	{name: "internal/engine", never: slices.Concat(backends, outer, []string{".", "store/...", "auth", httpd})},
+	{name: "internal/run", never: slices.Concat(backends, outer, []string{".", "auth", sdk, httpd})},
+	{name: "internal/replica", never: slices.Concat(backends, outer, []string{".", "auth", sdk, httpd})},
+	{name: "internal/answer", never: slices.Concat(outer, []string{".", "store/...", "auth", server})},
+	{name: "internal/caller", never: []string{"./..."}},
+	{name: "internal/gate", never: slices.Concat(outer, []string{".", "internal/run", "store/...", "auth", server})},
+	{name: "internal/era", never: slices.Concat(outer, []string{".", "internal/run", "store/...", "auth", server})},
+	{name: "internal/view", never: slices.Concat(backends, outer, []string{".", "internal/engine", "auth", server})},
+	{name: "internal/inflight", never: slices.Concat(backends, outer, []string{".", "internal/engine", "auth", server})},
+	{name: "internal/servers", never: slices.Concat(backends, outer, []string{".", "internal/run", "store/...", "auth", httpd})},
+	{name: "internal/changes", never: slices.Concat(backends, outer, []string{".", "internal/run", "auth", httpd})},
+	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "auth", httpd})},
+	// The stateless era has no sessions, and its calls touch no store.
+	{name: "internal/stateless", never: slices.Concat(backends, outer, []string{".", "internal/session", "internal/stateful", "auth"}), neverItself: []string{"store/..."}},
+	{name: "internal/stateful", never: slices.Concat(backends, outer, []string{".", "internal/stateless", "auth"})},
 	// Small helpers of the rooms above, and so known to them but knowing none.
-	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "tasks", "auth"})},
+	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "auth"})},
 	// The project that "sluice new" makes: as it is in the user's hands, it sees only what is public.
 	{name: "internal/scaffold/project/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "internal/demo", "store/..."}},
 	{name: "internal/scaffold", neverItself: []string{"internal/engine", "internal/run", "internal/session", "store/..."}},
@@ -65,10 +76,9 @@ var rooms = []room{
 	{name: "store/redis", never: []string{"store/memory/...", "store/storetest", sdk}},
 	{name: "store/storetest", never: []string{"store/memory/...", "store/redis/...", sdk}},
 	{name: "store/internal/...", never: []string{"store/memory/...", "store/redis/...", "store/storetest", sdk}},
-	{name: "tasks/...", never: slices.Concat(backends, outer, []string{".", "internal/session", httpd})},
 	{name: "auth/...", never: slices.Concat(outer, []string{".", "store/...", "internal/session"})},
 	{name: "serve/...", neverItself: []string{"internal/..."}},
-	{name: "e2e/...", never: []string{".", "internal/...", "store/...", "tasks/...", "auth/...", "serve/...", "cmd/...", "conformance/..."}},
+	{name: "e2e/...", never: []string{".", "internal/...", "store/...", "auth/...", "serve/...", "cmd/...", "conformance/..."}},
 	{name: "cmd/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "store/..."}},
 	{name: "chaos/..."},
 	{name: "conformance/..."},
@@ -100,6 +110,72 @@ func TestImports(t *testing.T) {
 		checkReach(t, packages, path, r.never, ours)
 		checkReach(t, packages, path, r.neverAtAll, func(string) bool { return true })
 	}
+}
+
+// TestPicture holds the rooms of the endpoint to the picture in ARCHITECTURE.md: a room may import those in the rows below its
+// own, and none beside it or above. A room without a place in the picture fails, too.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	row := make(map[string]int)
+	for i, names := range picture(t) {
+		for _, name := range names {
+			row[full(name)] = i
+		}
+	}
+	packages := listPackages(t)
+	reached := []string{module}
+	for i := 0; i < len(reached); i++ {
+		from := reached[i]
+		for _, dep := range packages[from].Imports {
+			below, drawn := row[dep]
+			switch {
+			case !packages[dep].ours():
+				continue
+			case !drawn:
+				t.Errorf("%s, which the endpoint needs, is not in the picture", relative(dep))
+			case below <= row[from]:
+				t.Errorf("%s imports %s, against the picture", relative(from), relative(dep))
+			}
+			if !slices.Contains(reached, dep) {
+				reached = append(reached, dep)
+			}
+		}
+	}
+	for path := range row {
+		if !slices.Contains(reached, path) {
+			t.Errorf("%s is in the picture, and nothing of the endpoint needs it", relative(path))
+		}
+	}
+}
+
+// picture returns the rows of the block in ARCHITECTURE.md that is marked as rooms, from top to bottom.
+func picture(t *testing.T) (rows [][]string) {
+	t.Helper()
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(text), "```rooms\n")
+	block, _, ended := strings.Cut(block, "```")
+	if !found || !ended {
+		t.Fatal("ARCHITECTURE.md has no block of rooms")
+	}
+	for line := range strings.Lines(block) {
+		_, names, found := strings.Cut(line, "|")
+		if !found {
+			t.Fatalf("%q is no row of rooms", line)
+		}
+		rows = append(rows, strings.Fields(names))
+	}
+	return rows
+}
+
+// full is the import path of a name in the picture.
+func full(name string) string {
+	if name == "sluice" {
+		return module
+	}
+	return module + "/" + name
 }
 
 // checkReach walks the imports of path, through the packages that follow admits, and reports each forbidden one with the way to it.

@@ -5,8 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/modelcontextprotocol/go-sdk/auth"
-
+	"github.com/sluice-mcp/sluice/internal/caller"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -64,7 +63,7 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Principal == nil {
-		o.Principal = tokenPrincipal
+		o.Principal = caller.Principal
 	}
 	def(&o.StateTTL, 10*time.Minute)
 	def(&o.SessionTimeout, 30*time.Minute)
@@ -80,20 +79,5 @@ func (o *Options) setDefaults() {
 func def[T ~int | ~int64](v *T, value T) {
 	if *v <= 0 { // what is less than nothing would only break things later
 		*v = value
-	}
-}
-
-// tokenPrincipal is the default of [Options.Principal]. A verifier that names no user leaves the token
-// itself to bind to: it changes when it is refreshed, and the client then initializes
-// anew, which is better than a session that anybody can take.
-func tokenPrincipal(r *http.Request) string {
-	info := auth.TokenInfoFromContext(r.Context())
-	switch {
-	case info == nil:
-		return ""
-	case info.UserID != "":
-		return "user:" + info.UserID
-	default:
-		return "token:" + digest(r.Header.Get("Authorization"))
 	}
 }

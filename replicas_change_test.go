@@ -179,7 +179,7 @@ func (m *move) note() (n replica.Note) {
 		if err := json.Unmarshal((<-m.notes.C()).Data, &n); err != nil {
 			m.t.Fatal(err)
 		}
-		if strings.HasPrefix(n.Kind, "changes.") && n.Kind != noteInterest && n.Kind != noteWho {
+		if strings.HasPrefix(n.Kind, "changes.") && n.Kind != "changes.interest" && n.Kind != "changes.who" {
 			return n
 		}
 	}

@@ -28,7 +28,7 @@ func drainAside(t *testing.T, s *site, grace time.Duration) (drained <-chan erro
 		defer cancel()
 		done <- s.handler.Drain(ctx)
 	}()
-	eventually(t, "the replica leaves", s.handler.draining.Load)
+	eventually(t, "the replica leaves", s.handler.calls.Leaving)
 	return done
 }
 

@@ -65,7 +65,7 @@ func TestAddToolAllocations(t *testing.T) {
 		{"nested", echoArguments, 50, func(s *mcp.Server) { AddTool(s, plain(), echo) }},
 		{"limits", echoArguments, 55, func(s *mcp.Server) { AddTool(s, given(limited, nil)(), echo) }},
 	} {
-		if n := testing.AllocsPerRun(200, caller(t, tt.args, tt.add)); n > tt.most {
+		if n := testing.AllocsPerRun(200, valid(t, tt.args, tt.add)); n > tt.most {
 			t.Errorf("%s: %v allocations a call, want at most %v", tt.name, n, tt.most)
 		}
 	}
@@ -75,7 +75,7 @@ func TestAddToolAllocations(t *testing.T) {
 func BenchmarkCallTool(b *testing.B) {
 	for _, bm := range benchmarks {
 		b.Run(bm.name, func(b *testing.B) {
-			call := caller(b, bm.args, bm.add)
+			call := valid(b, bm.args, bm.add)
 			b.ReportAllocs()
 			for b.Loop() {
 				call()
@@ -98,8 +98,8 @@ func BenchmarkAddTool(b *testing.B) {
 	}
 }
 
-// caller returns a function that makes one valid call.
-func caller(tb testing.TB, args string, add func(*mcp.Server)) func() {
+// valid returns a function that makes one valid call.
+func valid(tb testing.TB, args string, add func(*mcp.Server)) func() {
 	tb.Helper()
 	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
 	add(s)

@@ -35,10 +35,10 @@ type twin[In, Out any] struct {
 	method  mcp.MethodHandler
 	session *mcp.ServerSession
 	got     []In
-	answer  answer[Out]
+	answer  said[Out]
 }
 
-type answer[Out any] struct {
+type said[Out any] struct {
 	res *mcp.CallToolResult
 	out Out
 	err error
@@ -173,9 +173,9 @@ func (p *twins[In, Out]) tools() error {
 	return nil
 }
 
-func newAnswer[Out any](seed uint64) answer[Out] {
+func newAnswer[Out any](seed uint64) said[Out] {
 	g := generator{rand.New(rand.NewPCG(seed, 1))}
-	var a answer[Out]
+	var a said[Out]
 	switch g.IntN(12) {
 	case 0:
 		a.err = errors.New("no <luck>")

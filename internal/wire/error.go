@@ -46,6 +46,11 @@ func InvalidRequest(message string) *Error { return newError(CodeInvalidRequest,
 // InvalidParams returns an error with code -32602.
 func InvalidParams(message string) *Error { return newError(CodeInvalidParams, message) }
 
+// MethodNotFound returns an error with code -32601.
+func MethodNotFound(method string) *Error {
+	return newError(CodeMethodNotFound, "Method not found: "+method)
+}
+
 // HeaderMismatch returns an error with code -32020.
 func HeaderMismatch(message string) *Error { return newError(CodeHeaderMismatch, message) }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -185,6 +186,15 @@ func (m Message) asResponse() (Message, *Error) {
 	}
 	m.Kind = Response
 	return m, nil
+}
+
+// CheckNotification refuses a request that has lost its ID and looks like a notification: to accept it would have its client
+// wait for ever (Streamable HTTP, "Sending Messages": what cannot be accepted is answered with an HTTP error).
+func (m Message) CheckNotification() *Error {
+	if !strings.HasPrefix(m.Method, "notifications/") {
+		return InvalidRequest("Invalid request: a request needs an id")
+	}
+	return nil
 }
 
 // isID reports whether raw is a JSON string or an integer written as one. Fractions and

@@ -1,14 +1,14 @@
-package sluice
+package run
 
 import (
 	"sync"
 	"time"
 )
 
-// workers run calls on goroutines that are kept a moment for the next call. A new goroutine begins with a small
+// Workers run calls on goroutines that are kept a moment for the next call. A new goroutine begins with a small
 // stack, and growing it to what a handler needs is a quarter of the cost of a fast call (5 of 20 µs);
 // one that has run a call has its stack already.
-type workers struct {
+type Workers struct {
 	next chan func() // taken by a waiting worker, if there is one
 	done chan struct{}
 
@@ -23,10 +23,11 @@ const (
 	waitFor    = time.Second
 )
 
-func newWorkers() *workers { return &workers{next: make(chan func()), done: make(chan struct{})} }
+// NewWorkers returns workers without goroutines. Call [Workers.Close] when done with them.
+func NewWorkers() *Workers { return &Workers{next: make(chan func()), done: make(chan struct{})} }
 
-// run calls f on a goroutine of its own.
-func (w *workers) run(f func()) {
+// Run calls f on a goroutine of its own.
+func (w *Workers) Run(f func()) {
 	select {
 	case w.next <- f:
 	default:
@@ -34,7 +35,7 @@ func (w *workers) run(f func()) {
 	}
 }
 
-func (w *workers) work(f func()) {
+func (w *Workers) work(f func()) {
 	for f != nil {
 		f()
 		if !w.wait() {
@@ -51,8 +52,8 @@ func (w *workers) work(f func()) {
 	}
 }
 
-// close sends all home that wait, or will.
-func (w *workers) close() {
+// Close sends all home that wait, or will.
+func (w *Workers) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
@@ -66,7 +67,7 @@ func (w *workers) close() {
 }
 
 // wait counts a worker that waits, and sees to it that it does not wait for ever.
-func (w *workers) wait() bool {
+func (w *Workers) wait() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting == maxWaiting {
@@ -80,7 +81,7 @@ func (w *workers) wait() bool {
 }
 
 // dismiss sends those home that wait. Under load, which lets few of them wait, new ones cost next to nothing.
-func (w *workers) dismiss() {
+func (w *Workers) dismiss() {
 	w.mu.Lock()
 	n := w.waiting
 	w.sweep = nil

@@ -1,7 +1,6 @@
-package sluice
+package stateless
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,9 +12,6 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
-
-// This file guards the multi round-trip requests of 2026-07-28: what a handler asks of its client, and
-// what comes back.
 
 // interim is a result that asks the client for more, taken apart.
 type interim struct {
@@ -69,7 +65,7 @@ func (i *interim) schemas() (map[string]json.RawMessage, error) {
 
 // sealState checks the input requests of an interim result and seals its state, with the schemas that the
 // answers will be checked by.
-func (h *Handler) sealState(c *modernCall, caps *mcp.ClientCapabilities, i *interim) error {
+func (p *Endpoint) sealState(c *call, caps *mcp.ClientCapabilities, i *interim) error {
 	if e := mayAsk(caps, i.requests); e != nil {
 		return e
 	}
@@ -77,11 +73,11 @@ func (h *Handler) sealState(c *modernCall, caps *mcp.ClientCapabilities, i *inte
 	if err != nil {
 		return err
 	}
-	*i.state, err = h.sealer.seal(c.purpose(), sealed{State: *i.state, Schemas: schemas}, h.opts.StateTTL)
+	*i.state, err = p.sealer.seal(c.purpose(), sealed{State: *i.state, Schemas: schemas}, p.StateTTL)
 	return err
 }
 
-func (c *modernCall) purpose() string {
+func (c *call) purpose() string {
 	name := c.params.Name
 	if name == nil {
 		name = c.params.URI
@@ -138,44 +134,44 @@ func isURL(p *mcp.ElicitParams) bool {
 }
 
 // do calls the handler with the client's answers, if it brings any, once they have been checked.
-func (h *Handler) do(ctx context.Context, c *modernCall, server *engine.Session, call *engine.Call) (mcp.Result, error) {
+func (p *Endpoint) do(ctx context.Context, c *call, server *engine.Session, asked *engine.Call) (mcp.Result, error) {
 	state, responses := c.params.RequestState, c.params.InputResponses
 	if state != nil && string(state) != "null" {
 		if state[0] != '"' {
 			return nil, wire.InvalidParams("Invalid params: requestState must be a string")
 		}
-		s, err := h.sealer.open(c.purpose(), wire.Unquote(state))
+		s, err := p.sealer.open(c.purpose(), wire.Unquote(state))
 		if err != nil {
 			return nil, wire.InvalidParams("Invalid params: " + err.Error())
 		}
 		if err := checkInputs(s.Schemas, responses); err != nil {
 			return nil, wire.InvalidParams("Invalid params: " + err.Error())
 		}
-		call.Params, call.Parsed = wire.ReplaceMember(call.Params, "requestState", wire.AppendString(nil, s.State)), nil
-		return server.Do(ctx, call)
+		asked.Params, asked.Parsed = wire.ReplaceMember(asked.Params, "requestState", wire.AppendString(nil, s.State)), nil
+		return server.Do(ctx, asked)
 	}
 	if len(responses) == 0 || responses[0] != '{' {
-		return server.Do(ctx, call) // none, or for the SDK to refuse
+		return server.Do(ctx, asked) // none, or for the SDK to refuse
 	}
 	// Answers without the state that the client was asked with: nothing says what they must match. So the
 	// handler is asked what it asks for, and gets them when they do.
-	params := call.Params
-	call.Parsed = nil
-	call.Params = wire.RemoveMembers(params, "inputResponses")
-	res, err := server.Do(ctx, call)
-	asked := asInterim(res)
-	if err != nil || asked == nil {
+	params := asked.Params
+	asked.Parsed = nil
+	asked.Params = wire.RemoveMembers(params, "inputResponses")
+	res, err := server.Do(ctx, asked)
+	interim := asInterim(res)
+	if err != nil || interim == nil {
 		return res, err
 	}
-	schemas, err := asked.schemas()
+	schemas, err := interim.schemas()
 	if err != nil {
 		return nil, err
 	}
 	if err := checkInputs(schemas, responses); err != nil {
 		return nil, wire.InvalidParams("Invalid params: " + err.Error())
 	}
-	call.Params = wire.SetMembers(wire.RemoveMembers(params, "requestState"), wire.Pair{Key: "requestState", Value: wire.AppendString(nil, *asked.state)})
-	return server.Do(ctx, call)
+	asked.Params = wire.SetMembers(wire.RemoveMembers(params, "requestState"), wire.Pair{Key: "requestState", Value: wire.AppendString(nil, *interim.state)})
+	return server.Do(ctx, asked)
 }
 
 // checkInputs checks the accepted answers to elicitations against their schemas. A missing answer is no
@@ -222,11 +218,4 @@ func checkInputs(schemas map[string]json.RawMessage, responses []byte) error {
 		}
 	}
 	return nil
-}
-
-// unmarshalExact keeps numbers as they are written.
-func unmarshalExact(raw []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	return dec.Decode(v)
 }

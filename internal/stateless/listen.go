@@ -1,4 +1,4 @@
-package sluice
+package stateless
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// listen is a subscriptions/listen of revision 2026-07-28: a call whose result comes when the server
+// A listen is a subscriptions/listen: a call whose result comes when the server
 // leaves, and whose stream carries the changes that its client asked for until then.
 type listen struct {
 	run  *run.Run
@@ -22,8 +22,9 @@ type listen struct {
 	id   any    // the SDK's name of the subscription
 	shim []byte // what the SDK writes for it, when that is not what the client wrote
 
-	handler *Handler
-	wants   atomic.Pointer[wants]
+	// interested is called when the client has subscribed to resources.
+	interested func(uris ...string)
+	wants      atomic.Pointer[wants]
 
 	mu   sync.Mutex
 	held []engine.Outgoing // said before the acknowledgement
@@ -40,38 +41,30 @@ type wants struct {
 	ResourceSubscriptions []string `json:"resourceSubscriptions"`
 }
 
-func (h *Handler) runListen(rn *run.Run, c *modernCall) {
-	defer h.limits.leave(c.principal, rn)
+func (p *Endpoint) listen(rn *run.Run, c *call) {
+	defer p.Calls.Leave(c.principal, rn)
 	ctx, stop := context.WithCancel(rn.Context())
 	defer stop()
-	l := &listen{run: rn, stop: stop, handler: h}
+	l := &listen{run: rn, stop: stop, interested: p.Changes.Interested}
 	l.id, l.shim = subscriptionID(rn.ID)
-
-	h.mu.Lock()
-	h.listens[l] = struct{}{}
-	h.mu.Unlock()
-	defer func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.listens, l)
-	}()
-	if h.draining.Load() {
+	p.listens.add(l)
+	defer p.listens.remove(l)
+	if p.Calls.Leaving() { // EndListens may have come before it
 		stop()
 	}
-
 	result, err := l.serve(ctx, c)
-	answerModern(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
+	respond(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
 }
 
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.
-func (l *listen) serve(ctx context.Context, c *modernCall) ([]byte, error) {
-	call := &engine.Call{Method: c.method, Params: c.raw, Extra: c.extra, ID: l.id}
-	server, err := c.engine.ConnectRequest(engine.Detached(l.run.Context(), call), c.meta, l)
+func (l *listen) serve(ctx context.Context, c *call) ([]byte, error) {
+	asked := &engine.Call{Method: c.method, Params: c.raw, Extra: c.extra, ID: l.id}
+	server, err := c.engine.ConnectRequest(engine.Detached(l.run.Context(), asked), c.meta, l)
 	if err != nil {
 		return nil, err
 	}
 	defer server.Close()
-	return server.Relay(ctx, call)
+	return server.Relay(ctx, asked)
 }
 
 // Say implements [engine.Outlet]. The SDK tells all listeners of a change one after the other, so
@@ -107,7 +100,7 @@ func (l *listen) Say(ctx context.Context, m engine.Outgoing) error {
 	}
 	l.held = nil
 	if len(w.ResourceSubscriptions) > 0 {
-		l.handler.changes.add(w.ResourceSubscriptions...)
+		l.interested(w.ResourceSubscriptions...)
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package sluice
+package stateless_test
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // asker is a tool that asks for what is in asks and then says what it got.
@@ -38,13 +40,13 @@ func (a *asker) serve(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToo
 	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: text}}}, nil
 }
 
-func (a *asker) handler(t *testing.T, opts *Options) *Handler {
+func (a *asker) handler(t *testing.T, opts *sluice.Options) *sluice.Handler {
 	t.Helper()
 	server := mcp.NewServer(&mcp.Implementation{Name: "asker", Version: "1"}, nil)
 	for _, name := range []string{"ask", "ask2"} {
 		server.AddTool(&mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`)}, a.serve)
 	}
-	h := NewHandler(func(*http.Request) *mcp.Server { return server }, opts)
+	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, opts)
 	t.Cleanup(func() { _ = h.Close() })
 	return h
 }
@@ -195,7 +197,7 @@ func TestInputsAreChecked(t *testing.T) {
 func TestStateComesBackOnlyWhereItWasGiven(t *testing.T) {
 	t.Parallel()
 	principal := func(r *http.Request) string { return r.Header.Get("X-User") }
-	h := (&asker{asks: mcp.InputRequestMap{"who": &mcp.ElicitParams{Message: "?", RequestedSchema: nameSchema}}, state: "step"}).handler(t, &Options{Principal: principal})
+	h := (&asker{asks: mcp.InputRequestMap{"who": &mcp.ElicitParams{Message: "?", RequestedSchema: nameSchema}}, state: "step"}).handler(t, &sluice.Options{Principal: principal})
 	args := map[string]any{"a": 1, "b": 2}
 	first := ask(t, h, "ask", everyCapability, map[string]any{"arguments": args}, "X-User", "alice")
 	if first.Result.RequestState == nil {
@@ -269,7 +271,7 @@ func TestInputsWithoutTheirState(t *testing.T) {
 func TestStateExpires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := (&asker{asks: mcp.InputRequestMap{"where": &mcp.ListRootsParams{}}, state: "step"}).handler(t, &Options{StateTTL: time.Minute})
+		h := (&asker{asks: mcp.InputRequestMap{"where": &mcp.ListRootsParams{}}, state: "step"}).handler(t, &sluice.Options{StateTTL: time.Minute})
 		state := ask(t, h, "ask", everyCapability, nil).Result.RequestState
 		if state == nil {
 			t.Fatal("no state")

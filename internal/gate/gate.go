@@ -1,4 +1,6 @@
-package sluice
+// Package gate decides whether a request may come in at all: from where it comes, and to which name it was sent. It comes
+// before everything else, and knows nothing of the protocol.
+package gate
 
 import (
 	"net"
@@ -8,14 +10,24 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-mcp/sluice/internal/answer"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// admit lets a request pass that may come from where it says it comes, and answers the others
-// (Streamable HTTP, "Security Warning"). It sees every method of every transport.
-func (h *Handler) admit(w http.ResponseWriter, r *http.Request) bool {
-	if !h.hostAllowed(r) {
-		writeError(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Host is not served here"))
+// A Gate has the exceptions to what it lets in anyway: requests that come from no browser, pages of the endpoint's own
+// origin, and, on a loopback address, requests that name this machine.
+type Gate struct {
+	// Origins are the foreign browser origins that may call.
+	Origins []string
+	// Hosts are further values of the Host header that a request may have which arrives at a loopback address.
+	Hosts []string
+}
+
+// Admit lets a request pass that may come from where it says it comes, and answers the others
+// (Streamable HTTP, "Security Warning"). It sees every method of every transport. When it reports false, it has answered.
+func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
+	if !g.hostAllowed(r) {
+		answer.Error(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Host is not served here"))
 		return false
 	}
 	origins := r.Header["Origin"]
@@ -23,8 +35,8 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	w.Header().Add("Vary", "Origin")
-	if len(origins) > 1 || !h.originAllowed(r, origins[0]) {
-		writeError(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Origin may not call the server"))
+	if len(origins) > 1 || !g.originAllowed(r, origins[0]) {
+		answer.Error(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Origin may not call the server"))
 		return false
 	}
 	head := w.Header()
@@ -53,18 +65,18 @@ func preflightHeaders(r *http.Request) string {
 }
 
 // hostAllowed keeps pages whose name was made to point at this machine from talking to a local server.
-func (h *Handler) hostAllowed(r *http.Request) bool {
+func (g *Gate) hostAllowed(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if !ok || !loopbackAddr(local) {
 		return true
 	}
-	return loopbackHost(r.Host) || slices.ContainsFunc(h.opts.AllowedHosts, func(allowed string) bool {
+	return loopbackHost(r.Host) || slices.ContainsFunc(g.Hosts, func(allowed string) bool {
 		return strings.EqualFold(allowed, r.Host) || strings.EqualFold(allowed, hostname(r.Host))
 	})
 }
 
-func (h *Handler) originAllowed(r *http.Request, origin string) bool {
-	if slices.Contains(h.opts.AllowedOrigins, origin) {
+func (g *Gate) originAllowed(r *http.Request, origin string) bool {
+	if slices.Contains(g.Origins, origin) {
 		return true
 	}
 	u, err := url.Parse(origin)

@@ -1,6 +1,7 @@
-package sluice
+package stateless
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -105,7 +106,9 @@ func canonical(raw []byte) []byte {
 		return nil
 	}
 	var v any
-	if err := unmarshalExact(raw, &v); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber() // two large numbers may be one float64
+	if err := dec.Decode(&v); err != nil {
 		return raw
 	}
 	out, err := json.Marshal(v)

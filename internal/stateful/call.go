@@ -1,0 +1,222 @@
+package stateful
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/caller"
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/view"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// call takes a request of a session and shows its answer.
+func (p *Endpoint) call(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
+	st := run.NewStream("", 1)
+	c, refused := p.begin(r, s, m, st)
+	if refused != nil {
+		refused.Write(w, m.ID)
+		return
+	}
+	rd := st.Attach(-1)
+	p.Workers.Run(func() { p.run(c) })
+	p.View.Respond(w, r, st, rd, p.view(r, s, st, c))
+}
+
+// A call is a request of a session on its way to the server.
+type call struct {
+	run       *run.Run
+	session   *session.Session
+	params    json.RawMessage
+	parsed    *wire.Params // nil for a call that runs again
+	extra     *mcp.RequestExtra
+	token     []byte
+	principal string
+}
+
+func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
+	c := &call{
+		run:       run.Start(r.Context(), s.ID, id, method, st),
+		session:   s,
+		params:    params,
+		token:     token,
+		extra:     caller.Extra(r),
+		principal: principal,
+	}
+	c.extra.CloseSSEStream = func(args mcp.CloseSSEStreamArgs) { st.Release(args.RetryAfter) }
+	return c
+}
+
+// begin checks a request and begins its run, which owes its response to st.
+func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (*call, *answer.Refusal) {
+	if p.Calls.Leaving() {
+		return nil, answer.Leaving()
+	}
+	params, e := wire.ParseParams(m.Params)
+	if e != nil {
+		return nil, answer.Refuse(http.StatusOK, e)
+	}
+	if e = params.CheckArguments(m.Method); e != nil {
+		return nil, answer.Refuse(http.StatusOK, e)
+	}
+	meta, e := wire.ParseMeta(params.Meta)
+	if e != nil {
+		return nil, answer.Refuse(http.StatusOK, e)
+	}
+	if engine.Direct(m.Method) && (params.RequestState != nil || params.InputResponses != nil) {
+		// These revisions have neither. The SDK gives them to a handler whose requests it has sent to the client itself; from the
+		// client they would be what nobody has sealed and nobody has checked.
+		m.Params = wire.RemoveMembers(m.Params, "requestState", "inputResponses")
+		params.RequestState, params.InputResponses = nil, nil
+	}
+	c := newCall(r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
+	c.parsed = &params
+	if refused := p.Calls.Admit(c.principal, c.run); refused != nil {
+		return nil, refused
+	}
+	if err := s.Begin(c.run); err != nil {
+		p.Calls.Leave(c.principal, c.run)
+		return nil, p.refusal(err)
+	}
+	return c, nil
+}
+
+// view shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
+func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, calls ...*call) view.View {
+	return view.View{
+		Begin: func() error {
+			err := s.KeepStream(r.Context(), st, p.pending(calls))
+			if err == nil && p.leaving() {
+				st.Release(answer.RetryAfter) // it became visible too late for Drain to see it
+			}
+			return err
+		},
+		IDs:  true,
+		Gone: st.Abandon, // a stream that has become durable goes on
+		TimeUp: func() {
+			for _, c := range calls {
+				view.TimeUp(c.run)
+			}
+		},
+		Patience: view.Patience,
+	}
+}
+
+// run executes a call and answers its run.
+func (p *Endpoint) run(c *call) {
+	var response []byte
+	err := c.session.Engine.Safely(c.run.Method, func() (err error) { // writing a result calls code of the handler's types, too
+		response, err = p.appendResult(wire.AppendResultHead(view.Room(), c.run.ID), c)
+		return err
+	})
+	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		p.Log.Error("session state is out of reach", "error", err)
+		e := &wire.Error{Code: wire.CodeBusy, Message: outOfReach}
+		c.run.Answer(wire.AppendError(nil, c.run.ID, e), http.StatusServiceUnavailable)
+	case errors.Is(err, session.ErrEnded):
+		c.run.Answer(wire.AppendError(nil, c.run.ID, errGone), http.StatusNotFound)
+	case err != nil:
+		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
+	default:
+		c.run.Answer(append(response, '}'), http.StatusOK)
+	}
+	select { // the call is over when its end is safe: a process that drains must not leave before
+	case <-c.run.Stream.Safe():
+	case <-p.ctx.Done():
+	}
+	p.Calls.Leave(c.principal, c.run)
+}
+
+// appendResult calls the server and appends the result to dst.
+func (p *Endpoint) appendResult(dst []byte, c *call) ([]byte, error) {
+	ctx, s := c.run.Context(), c.session
+	asked := &engine.Call{Method: c.run.Method, Params: c.params, Parsed: c.parsed, Token: c.token, Extra: c.extra}
+	switch c.run.Method {
+	case "server/discover", "subscriptions/listen": // of the stateless era
+		return nil, wire.MethodNotFound(c.run.Method)
+	case "logging/setLevel":
+		result, err := setLevel(ctx, s, asked)
+		return append(dst, result...), err
+	case "resources/subscribe", "resources/unsubscribe":
+		result, err := p.subscribe(ctx, s, asked)
+		return append(dst, result...), err
+	}
+	if !engine.Direct(c.run.Method) {
+		server, err := s.Ephemeral(engine.Detached(ctx, asked))
+		if err != nil {
+			return nil, err
+		}
+		defer server.Close()
+		result, err := server.Relay(ctx, asked)
+		return append(dst, result...), err
+	}
+	server, err := s.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err := server.Do(ctx, asked)
+	if err != nil {
+		return nil, withOldCode(c.run.Method, err)
+	}
+	return engine.AppendResult(dst, res)
+}
+
+// withOldCode gives a resource that is not there the code that it had until 2026-07-28 (Resources, "Error Handling").
+func withOldCode(method string, err error) error {
+	e := engine.ToError(err)
+	if method != "resources/read" || e.Code != wire.CodeInvalidParams || wire.Member(e.Data, "uri") == nil {
+		return err
+	}
+	return &wire.Error{Code: wire.CodeResourceNotFound, Message: e.Message, Data: e.Data}
+}
+
+// Calls that change the SDK's session change the record first: a change that other replicas would not see must not be made.
+
+func setLevel(ctx context.Context, s *session.Session, asked *engine.Call) ([]byte, error) {
+	level := wire.Member(asked.Params, "level")
+	if !wire.ValidLogLevel(level) {
+		return nil, wire.InvalidParams("Invalid params: unknown log level")
+	}
+	server, err := s.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SetLogLevel(ctx, wire.Unquote(level)); err != nil {
+		return nil, err
+	}
+	return server.Relay(ctx, asked)
+}
+
+// subscribe takes its change of the record back when the server refuses it.
+func (p *Endpoint) subscribe(ctx context.Context, s *session.Session, asked *engine.Call) ([]byte, error) {
+	server, err := s.Server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	uri, on := wire.Unquote(wire.Member(asked.Params, "uri")), asked.Method == "resources/subscribe"
+	before := slices.Contains(s.Subscribed(), uri)
+	if err := s.SetSubscribed(ctx, uri, on); err != nil {
+		return nil, err
+	}
+	result, err := server.Relay(ctx, asked)
+	switch {
+	case err != nil && on && !before:
+		if undone := s.SetSubscribed(ctx, uri, false); undone != nil { // joined to nothing, err would lose its data
+			err = errors.Join(err, undone)
+		}
+	case err == nil && on:
+		p.Changes.Interested(uri)
+	}
+	return result, err
+}

@@ -1,0 +1,179 @@
+package stateful
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+
+	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/view"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// This file is the transport of revision 2024-11-05 (HTTP+SSE): one stream for everything that the server says,
+// opened by GET, and a second endpoint that takes what the client says. The session is the connection.
+
+// connections are those of that transport.
+type connections struct {
+	mu   sync.Mutex
+	open map[string]*connection // by session ID
+}
+
+type connection struct {
+	session   *session.Session
+	stream    *run.Stream
+	principal string
+}
+
+func (s *connections) add(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = make(map[string]*connection)
+	}
+	s.open[c.session.ID] = c
+}
+
+func (s *connections) remove(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c.session.ID)
+}
+
+func (s *connections) get(id string) *connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[id]
+}
+
+func (s *connections) each(f func(*connection)) {
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.open))
+	s.mu.Unlock()
+	for _, c := range all {
+		f(c)
+	}
+}
+
+// EndConnections ends the streams of the old transport.
+func (p *Endpoint) EndConnections() { p.connections.each(func(c *connection) { c.stream.End() }) }
+
+// HTTPSSE serves the old transport: GET opens the stream, POST takes messages. messagePath is the path for POST as clients see it.
+func (p *Endpoint) HTTPSSE(w http.ResponseWriter, r *http.Request, messagePath string) {
+	switch r.Method {
+	case http.MethodGet:
+		p.openHTTPSSE(w, r, messagePath)
+	case http.MethodPost:
+		p.postHTTPSSE(w, r)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		answer.Error(w, http.StatusMethodNotAllowed, "", wire.InvalidRequest("Method not allowed"))
+	}
+}
+
+func (p *Endpoint) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePath string) {
+	if p.Calls.Leaving() {
+		answer.Leaving().Write(w, "")
+		return
+	}
+	server := p.Server(r)
+	if server == nil {
+		p.refusal(errNoServer).Write(w, "")
+		return
+	}
+	principal := p.Principal(r)
+	s, err := p.Sessions.New(server, principal)
+	if err != nil {
+		p.refusal(err).Write(w, "")
+		return
+	}
+	defer p.Sessions.Discard(s)
+	c := &connection{session: s, stream: run.NewStream("", math.MaxInt), principal: principal}
+	s.Carry(c.stream)
+	p.connections.add(c)
+	defer p.connections.remove(c)
+	p.Watch(server)
+	endpoint := wire.AppendEvent(nil, "endpoint", "", []byte(messagePath+"?sessionId="+url.QueryEscape(s.ID)))
+	p.View.Show(w, r, c.stream, c.stream.Attach(-1), view.View{Prelude: endpoint})
+}
+
+func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
+	c := p.connections.get(r.URL.Query().Get("sessionId"))
+	if c == nil || c.principal != p.Principal(r) {
+		p.refusal(session.ErrNotFound).Write(w, "")
+		return
+	}
+	post, ok := p.Reader.Messages(w, r)
+	if !ok {
+		return
+	}
+	elements := post.Batch
+	if elements == nil {
+		elements = []wire.Element{{Message: post.Message}}
+	}
+	// Responses cannot wait for a reader as notifications do, and there is one for all of them: a client that asks and does not
+	// read would have them pile up. What it owes itself is let in.
+	if slices.ContainsFunc(elements, wire.Element.Owed) && c.stream.Full() {
+		answer.Busy(http.StatusTooManyRequests, "Too much waits on the event stream: read it first", 4*answer.RetryAfter).Write(w, "")
+		return
+	}
+	for _, e := range elements {
+		if m := e.Message; e.Err == nil && m.Kind == wire.Request && m.Method == "initialize" {
+			c.initialize(r, m)
+			continue
+		}
+		if c.tooEarly(e) {
+			continue
+		}
+		p.element(r, c.session, c.stream, e)
+	}
+	answer.Accepted(w)
+}
+
+// tooEarly takes what a client must not send before initialize (Lifecycle, "Initialization"): a handler counts on knowing who
+// calls it, and there is no session yet that could be changed.
+func (c *connection) tooEarly(e wire.Element) bool {
+	m := e.Message
+	if e.Err != nil || m.Method == "ping" || c.session.Version() != "" {
+		return false
+	}
+	if m.Kind == wire.Request {
+		e := wire.InvalidRequest("Invalid request: initialize first")
+		_ = c.stream.Respond(wire.AppendError(nil, m.ID, e), http.StatusOK) // fails when the connection is gone
+	}
+	return true
+}
+
+// initialize answers on the stream. Nothing of the session is stored: it ends with its connection.
+func (c *connection) initialize(r *http.Request, m wire.Message) {
+	respond := func(result json.RawMessage, e *wire.Error) {
+		data := wire.AppendResult(nil, m.ID, result)
+		if e != nil {
+			data = wire.AppendError(nil, m.ID, e)
+		}
+		_ = c.stream.Respond(data, http.StatusOK) // fails when the connection is gone, and the client with it
+	}
+	params, e := engine.PrepareInitialize(m.Params)
+	if e != nil {
+		respond(nil, e)
+		return
+	}
+	if c.session.Version() != "" {
+		respond(nil, wire.InvalidRequest("Invalid request: the session is initialized"))
+		return
+	}
+	result, version, err := greet(r, c.session, params)
+	if err != nil {
+		respond(nil, engine.ToError(err))
+		return
+	}
+	c.session.EstablishHere(version, engine.NegotiatedParams(params, version))
+	respond(result, nil)
+}

@@ -1,0 +1,179 @@
+// Package stateless serves calls of revision 2026-07-28. Such a call is complete in itself: no session, no store. Its
+// response is its whole life, and a client that closes it cancels the call.
+//
+// endpoint.go is the way of a call from top to bottom. inputs.go has what a handler asks of its client and what comes back,
+// seal.go how that is kept from being changed on the way, listen.go the one call that lasts: subscriptions/listen.
+package stateless
+
+import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/caller"
+	"github.com/sluice-mcp/sluice/internal/changes"
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/view"
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// Config is what the endpoint needs. Every field but Log must be set.
+type Config struct {
+	Server    func(*http.Request) *engine.Engine // nil: there is none for this request
+	Principal func(*http.Request) string
+	Calls     *inflight.Calls
+	Workers   *run.Workers
+	Changes   *changes.Changes
+	View      *view.Renderer
+	StateKeys [][]byte // nil: one is made
+	StateTTL  time.Duration
+	Log       *slog.Logger
+}
+
+// Endpoint serves the messages of the revision. It is safe for concurrent use.
+type Endpoint struct {
+	Config
+	sealer  *sealer
+	listens listens
+}
+
+// New returns an endpoint. It panics on a state key that has not 32 bytes.
+func New(c Config) *Endpoint {
+	return &Endpoint{Config: c, sealer: newSealer(c.StateKeys, c.Log)}
+}
+
+// call is a checked request on its way to the server.
+type call struct {
+	method    string
+	raw       json.RawMessage // params, as they came
+	params    wire.Params
+	meta      wire.Meta
+	engine    *engine.Engine
+	principal string
+	extra     *mcp.RequestExtra
+}
+
+// calls are empty ones, for the next requests: no handler gets to see one (350 bytes of each request).
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+// Serve takes one message. Unless it is a request, nothing follows it.
+func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message) {
+	switch m.Kind {
+	case wire.Notification: // the revision has none over HTTP; an unknown one is no error
+		if e := m.CheckNotification(); e != nil {
+			answer.Error(w, http.StatusBadRequest, "", e)
+			return
+		}
+		answer.Accepted(w)
+		return
+	case wire.Response:
+		answer.Error(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: clients send no responses in this revision"))
+		return
+	}
+	if p.Calls.Leaving() {
+		answer.Leaving().Write(w, m.ID)
+		return
+	}
+	c, e := p.check(r, m)
+	if e != nil {
+		answer.Error(w, wire.ModernStatus(e.Code), m.ID, e)
+		return
+	}
+	st := run.NewStream("", 1)
+	rn := run.Start(r.Context(), "", m.ID, m.Method, st)
+	if refused := p.Calls.Admit(c.principal, rn); refused != nil {
+		rn.Cancel()
+		refused.Write(w, m.ID)
+		return
+	}
+	rd := st.Attach(-1)
+	shown := view.View{
+		Gone:     rn.Cancel,
+		TimeUp:   func() { view.TimeUp(rn) },
+		Patience: view.Patience,
+	}
+	if !engine.Direct(m.Method) {
+		shown.Patience = view.LongPatience
+	}
+	if m.Method == "subscriptions/listen" {
+		go p.listen(rn, c)
+	} else {
+		p.Workers.Run(func() { p.run(rn, c) })
+	}
+	p.View.Respond(w, r, st, rd, shown)
+}
+
+// removed are methods of the session era that this one does not have.
+var removed = map[string]bool{
+	"initialize": true, "ping": true, "logging/setLevel": true,
+	"resources/subscribe": true, "resources/unsubscribe": true,
+}
+
+// check applies the rules of the revision.
+func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
+	c := calls.Get().(*call) //nolint:forcetypeassert // nothing else is in there
+	c.method, c.raw, c.principal = m.Method, m.Params, p.Principal(r)
+	var e *wire.Error
+	if c.params, e = wire.ParseParams(m.Params); e != nil {
+		return nil, e
+	}
+	if e = c.params.CheckArguments(m.Method); e != nil {
+		return nil, e
+	}
+	if c.meta, e = wire.ParseMeta(c.params.Meta); e != nil {
+		return nil, e
+	}
+	header := wire.Header(r.Header)
+	if e = wire.CheckVersion(header, c.meta); e != nil {
+		return nil, e
+	}
+	if e = wire.CheckStandard(header, m.Method, c.params); e != nil {
+		return nil, e
+	}
+	if e = c.meta.CheckModern(); e != nil {
+		return nil, e
+	}
+	if removed[m.Method] {
+		return nil, wire.MethodNotFound(m.Method)
+	}
+	if c.engine = p.Server(r); c.engine == nil {
+		return nil, wire.InvalidRequest("no server for this request")
+	}
+	c.extra = caller.Extra(r)
+	if versions := c.engine.Describe(r.Context(), c.extra).Revisions; !slices.Contains(versions, wire.Rev2026) {
+		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
+	}
+	return c, nil
+}
+
+// run executes a call and answers its run.
+func (p *Endpoint) run(rn *run.Run, c *call) {
+	defer p.Calls.Leave(c.principal, rn)
+	var response []byte
+	err := c.engine.Safely(rn.Method, func() (err error) { // writing a result calls code of the handler's types, too
+		response, err = p.appendResult(wire.AppendResultHead(view.Room(), rn.ID), rn, c)
+		return err
+	})
+	respond(rn, append(response, '}'), err)
+	*c = call{}
+	calls.Put(c)
+}
+
+// respond answers a run with a response, or with what err says.
+func respond(rn *run.Run, response []byte, err error) {
+	if err == nil {
+		rn.Answer(response, http.StatusOK)
+		return
+	}
+	e := *engine.ToError(err)
+	e.Code = wire.ModernCode(e.Code)
+	rn.Answer(wire.AppendError(nil, rn.ID, &e), wire.ModernStatus(e.Code))
+}

@@ -35,7 +35,7 @@ func JSON(w http.ResponseWriter, status int, body []byte) {
 	}
 	w.WriteHeader(status)
 	if len(body) <= socketRoom {
-		_, _ = w.Write(body) //nolint:gosec // JSON, and said to be; a client that is gone cannot be told so
+		_, _ = w.Write(body) // a client that is gone cannot be told so
 		return
 	}
 	rc := http.NewResponseController(w)

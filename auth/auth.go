@@ -1,5 +1,5 @@
 // Package auth makes an HTTP handler a protected resource of OAuth 2.1, as MCP's Authorization pages ask of a
-// remote server: [Auth.Protect] lets a request pass only with a JWT that this authorization server issued for this
+// remote server: [Auth.Protect] lets a request pass only with a JWT that a known authorization server issued for this
 // resource, and [Auth.Metadata] tells clients where to get one. [RequireScopes] asks more for single tools,
 // [RateLimit] bounds what one user may send.
 //
@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,9 @@ type Config struct {
 	Issuer string
 	// JWKSURL is where the issuer publishes its keys. Empty means where its metadata says.
 	JWKSURL string
+	// Issuers are further authorization servers, which the resource's metadata lists after the first one. A token counts only
+	// under the keys of the issuer that it names.
+	Issuers []Issuer
 	// Audience holds the values of the aud claim that mean this resource; a token needs one of them. Empty means
 	// Resource. An authorization server without resource indicators (RFC 8707) has names of its own here.
 	Audience []string
@@ -41,9 +45,28 @@ type Config struct {
 	Scopes []string
 	// Implies maps a broader scope to the narrower ones that it contains.
 	Implies map[string][]string
-	// Logger receives one line when keys cannot be fetched, and at debug level why a token was
+	// Logger receives one line when keys cannot be fetched, and one for a key that cannot be used; at debug level why a token was
 	// refused; never a token. Nil discards.
 	Logger *slog.Logger
+}
+
+// An Issuer is an authorization server: its URL and where its keys are, as in [Config].
+type Issuer struct{ URL, JWKSURL string }
+
+// issuers are all of them, in the order of the metadata.
+func (c Config) issuers() []Issuer {
+	if c.Issuer == "" && c.JWKSURL == "" && len(c.Issuers) > 0 {
+		return c.Issuers
+	}
+	return slices.Concat([]Issuer{{c.Issuer, c.JWKSURL}}, c.Issuers)
+}
+
+func (c Config) issuerURLs() []string {
+	var urls []string
+	for _, i := range c.issuers() {
+		urls = append(urls, i.URL)
+	}
+	return urls
 }
 
 // Auth guards one resource. Make it with [New]; it is safe for concurrent use and needs no closing.
@@ -51,8 +74,9 @@ type Auth struct {
 	cfg         Config
 	log         *slog.Logger
 	parser      *jwt.Parser
-	keys        *keys
-	audience    []string // canonical
+	client      *http.Client     // to the issuers
+	issuers     map[string]*keys // by what is in iss
+	audience    []string         // canonical
 	metadataURL string
 	paths       []string // where the metadata is served
 	metadata    []byte
@@ -68,8 +92,10 @@ func New(cfg Config) (*Auth, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	a.parser = newParser(cfg.Issuer)
-	a.keys = newKeys(cfg.Issuer, cfg.JWKSURL, a.log)
+	a.parser, a.client, a.issuers = newParser(), newClient(), make(map[string]*keys)
+	for _, i := range cfg.issuers() {
+		a.issuers[i.URL] = newKeys(i.URL, i.JWKSURL, a.client, a.log)
+	}
 	for _, aud := range cfg.Audience {
 		a.audience = append(a.audience, canonical(aud))
 	}
@@ -94,15 +120,32 @@ func (e *ConfigError) Error() string { return "auth: " + e.Field + ": " + e.Err.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
 func (c Config) check() error {
-	for _, u := range []struct{ field, value string }{{"Resource", c.Resource}, {"Issuer", c.Issuer}, {"JWKSURL", c.JWKSURL}} {
-		if u.value == "" && u.field == "JWKSURL" {
+	identifier := func(field, u string) error {
+		err := checkURL(u)
+		if err == nil && strings.Contains(u, "?") {
+			err = fmt.Errorf("%q has a query", u)
+		}
+		if err != nil {
+			return &ConfigError{field, err}
+		}
+		return nil
+	}
+	if err := identifier("Resource", c.Resource); err != nil {
+		return err
+	}
+	urls := c.issuerURLs()
+	for n, i := range c.issuers() {
+		if err := identifier("Issuer", i.URL); err != nil {
+			return err
+		}
+		if slices.Contains(urls[:n], i.URL) {
+			return &ConfigError{"Issuer", fmt.Errorf("%q is there twice", i.URL)}
+		}
+		if i.JWKSURL == "" {
 			continue
 		}
-		if err := checkURL(u.value); err != nil {
-			return &ConfigError{u.field, err}
-		}
-		if u.field != "JWKSURL" && strings.Contains(u.value, "?") {
-			return &ConfigError{u.field, fmt.Errorf("%q has a query", u.value)}
+		if err := checkURL(i.JWKSURL); err != nil {
+			return &ConfigError{"JWKSURL", err}
 		}
 	}
 	if slices.Contains(c.Audience, "") {
@@ -117,11 +160,11 @@ func (c Config) check() error {
 }
 
 // checkURL holds every address to TLS, on which all of OAuth stands (Security Considerations,
-// "Communication Security"), except on this machine.
+// "Communication Security"), except on this machine. What it names must be possible: net/url takes more than a URL can hold.
 func checkURL(s string) error {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil, u.Host == "", u.User != nil, strings.ContainsAny(s, "# \"\\"):
+	case err != nil, u.User != nil, strings.ContainsAny(s, "# \"\\<>^`{|}"), !isHost(u.Hostname()), !isPort(u):
 		return fmt.Errorf("%q is not a URL such as https://example.com/path", s)
 	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
 		return fmt.Errorf("%q is not https, and not on a loopback address", s)
@@ -129,9 +172,33 @@ func checkURL(s string) error {
 	return nil
 }
 
+// isHost tells whether something can be an address, or a name (RFC 1123, section 2.1; with the underscores that some have).
+func isHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		notInName := func(c rune) bool {
+			return c < 0x80 && c != '-' && c != '_' && !('0' <= c && c <= '9') && !('a' <= c|0x20 && c|0x20 <= 'z')
+		}
+		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInName) {
+			return false
+		}
+	}
+	return true
+}
+
+func isPort(u *url.URL) bool {
+	if port := u.Port(); port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		return err == nil && n > 0
+	}
+	return !strings.HasSuffix(u.Host, ":")
+}
+
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 // canonical is a URI with scheme and host in lower case, without a default port and without a slash that is
@@ -155,9 +222,13 @@ func canonical(s string) string {
 	return u.String()
 }
 
-// Prefetch begins to fetch the issuer's keys, so that the first request need not wait for them and
+// Prefetch begins to fetch the issuers' keys, so that the first request need not wait for them and
 // a wrong address is in the log from the start.
-func (a *Auth) Prefetch() { a.keys.refresh() }
+func (a *Auth) Prefetch() {
+	for _, keys := range a.issuers {
+		keys.refresh()
+	}
+}
 
 // Protect returns a handler that passes on to next the requests with a sufficient token, the SDK's TokenInfo in
 // their context, and answers all others itself. A browser's preflight request, which never

@@ -392,21 +392,28 @@ func TestA13OfflineAccessIsNotAsked(t *testing.T) {
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*auth.Config){
-		"Resource":         func(c *auth.Config) { c.Resource = "" },
-		"Resource ":        func(c *auth.Config) { c.Resource = "mcp.example.com" },
-		"Resource  ":       func(c *auth.Config) { c.Resource = "https://mcp.example.com#x" },
-		"Resource?":        func(c *auth.Config) { c.Resource = "https://mcp.example.com/?x=1" },
-		"Resource\"":       func(c *auth.Config) { c.Resource = `https://mcp.example.com/"` },
-		"Issuer":           func(c *auth.Config) { c.Issuer = "" },
-		"Issuer http":      func(c *auth.Config) { c.Issuer = "http://issuer.example" },
-		"Issuer localhost": func(c *auth.Config) { c.Issuer = "http://localhost.evil.example" },
-		"Issuer user":      func(c *auth.Config) { c.Issuer = "https://u:p@issuer.example" },
-		"JWKSURL":          func(c *auth.Config) { c.JWKSURL = "file:///etc/passwd" },
-		"JWKSURL http":     func(c *auth.Config) { c.JWKSURL = "http://192.0.2.1/keys" },
-		"Audience":         func(c *auth.Config) { c.Audience = []string{"a", ""} },
-		"Scopes":           func(c *auth.Config) { c.Scopes = []string{"a b"} },
-		"Scopes quote":     func(c *auth.Config) { c.Scopes = []string{`a"b`} },
-		"Scopes empty":     func(c *auth.Config) { c.Scopes = []string{""} },
+		"Resource":          func(c *auth.Config) { c.Resource = "" },
+		"Resource ":         func(c *auth.Config) { c.Resource = "mcp.example.com" },
+		"Resource  ":        func(c *auth.Config) { c.Resource = "https://mcp.example.com#x" },
+		"Resource?":         func(c *auth.Config) { c.Resource = "https://mcp.example.com/?x=1" },
+		"Resource\"":        func(c *auth.Config) { c.Resource = `https://mcp.example.com/"` },
+		"Issuer":            func(c *auth.Config) { c.Issuer = "" },
+		"Issuer http":       func(c *auth.Config) { c.Issuer = "http://issuer.example" },
+		"Issuer localhost":  func(c *auth.Config) { c.Issuer = "http://localhost.evil.example" },
+		"Issuer user":       func(c *auth.Config) { c.Issuer = "https://u:p@issuer.example" },
+		"JWKSURL":           func(c *auth.Config) { c.JWKSURL = "file:///etc/passwd" },
+		"JWKSURL http":      func(c *auth.Config) { c.JWKSURL = "http://192.0.2.1/keys" },
+		"JWKSURL of more":   func(c *auth.Config) { c.Issuers = []auth.Issuer{{URL: "https://b", JWKSURL: "keys"}} },
+		"Issuer twice":      func(c *auth.Config) { c.Issuers = []auth.Issuer{{URL: c.Issuer}} },
+		"Issuer twice more": func(c *auth.Config) { c.Issuers = []auth.Issuer{{URL: "https://b"}, {URL: "https://b"}} },
+		"Issuer empty":      func(c *auth.Config) { c.Issuers = []auth.Issuer{{}} },
+		"Issuer none": func(c *auth.Config) {
+			c.Issuer, c.JWKSURL, c.Issuers = "", "https://a/keys", []auth.Issuer{{URL: "https://b"}}
+		},
+		"Audience":     func(c *auth.Config) { c.Audience = []string{"a", ""} },
+		"Scopes":       func(c *auth.Config) { c.Scopes = []string{"a b"} },
+		"Scopes quote": func(c *auth.Config) { c.Scopes = []string{`a"b`} },
+		"Scopes empty": func(c *auth.Config) { c.Scopes = []string{""} },
 	} {
 		cfg := auth.Config{Resource: resource, Issuer: "https://issuer.example"}
 		change(&cfg)
@@ -415,7 +422,30 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
+	for _, bad := range []string{
+		"https://a,https://b", "https://a, https://b", "https://", "https://,", "https://a:99999", "https://a:0", "https://a:", "https://a:x", "https://:443",
+		"https://a#", "https://a#b", "https://a?", "https://a?b=c", "https://u@a", "https://a b", "https://a\t", "https://a/b c", " https://a", "https://a\n",
+		"https://a..b", "https://.", "https://*", "https://*.example.com", "https://$HOST", "https://a/{tenant}", "https://a/<x>", "https://[::1", "https://::1",
+		"https://[::g]", "https:a", "//a", "a", "ftp://a", "http://192.0.2.1", "http://[2001:db8::1]", "http://localhost.example",
+		"https://" + strings.Repeat("a", 64) + ".example",
+	} {
+		for field, change := range map[string]func(*auth.Config){
+			"Issuer":   func(c *auth.Config) { c.Issuer = bad },
+			"Issuer ":  func(c *auth.Config) { c.Issuers = []auth.Issuer{{URL: bad}} },
+			"Resource": func(c *auth.Config) { c.Resource = bad },
+		} {
+			cfg := auth.Config{Resource: resource, Issuer: "https://issuer.example"}
+			change(&cfg)
+			_, err := auth.New(cfg)
+			if e, ok := errors.AsType[*auth.ConfigError](err); !ok || e.Field != strings.TrimSpace(field) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s %q: error %v", field, bad, err)
+			}
+		}
+	}
 	for _, cfg := range []auth.Config{
+		{Resource: resource, Issuers: []auth.Issuer{{URL: "https://a"}, {URL: "https://b:65535/", JWKSURL: "https://c/keys?v=1"}, {URL: "https://b:65535"}}},
+		{Resource: "https://[2001:db8::1]:8443/mcp", Issuer: "https://[2001:db8::2]/a,b/%7Bx%7D"},
+		{Resource: "http://LOCALHOST/mcp", Issuer: "https://a_b.example./"},
 		{Resource: "http://127.0.0.1:8000/mcp", Issuer: "http://localhost:9000/realm/", JWKSURL: "http://[::1]:9000/keys"},
 		{Resource: "https://mcp.example.com", Issuer: "https://issuer.example/"},
 	} {

@@ -8,5 +8,5 @@ var (
 	MetadataURLs = metadataURLs
 )
 
-// SetTransport makes a talk to its issuer through t.
-func SetTransport(a *Auth, t http.RoundTripper) { a.keys.client.Transport = bounded{t} }
+// SetTransport makes a talk to its issuers through t.
+func SetTransport(a *Auth, t http.RoundTripper) { a.client.Transport = bounded{t} }

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 const (
@@ -26,14 +23,10 @@ const (
 // errNoKeys tells that a token could be neither accepted nor refused.
 var errNoKeys = errors.New("the authorization server's keys are not available")
 
-var errEmpty = errors.New("the set holds no key")
-
-// keys are the issuer's public keys. The libraries fetch, decode and choose; what is here is only when to
-// fetch, because theirs lets requests queue for a fetch, ties a fetch to the request that caused it, and does not
-// try again before its interval is over when tokens name no key.
+// keys are one issuer's public keys. What is here is when to fetch them; what they are is in [keySet].
 //
-// A fetch is caused by a token that needs it: no keys yet, an unknown key ID, keys of an age. There is one at a time, with a
-// pause after it. When it fails the keys stay as they are, so that an issuer may be away without taking us along.
+// A fetch is caused by a token that needs it: no keys yet, none that verifies the token, keys of an age. There is one at a time,
+// with a pause after it. When it fails the keys stay as they are, so that an issuer may be away without taking us along.
 type keys struct {
 	issuer, url string
 	client      *http.Client
@@ -45,28 +38,27 @@ type keys struct {
 	fetching chan struct{} // closed at the end of the fetch under way; nil if there is none
 	next     time.Time     // when the next one may begin
 	failed   bool          // the last one
+	ignored  []string      // keys that the log knows of; the fetch's own
 }
 
-type keySet struct {
-	choose  jwt.Keyfunc
-	fetched time.Time
+func newKeys(issuer, url string, client *http.Client, log *slog.Logger) *keys {
+	return &keys{issuer: issuer, url: url, client: client, log: log}
 }
 
-func newKeys(issuer, url string, log *slog.Logger) *keys {
-	return &keys{issuer: issuer, url: url, client: newClient(), log: log}
-}
-
-// find returns the key that a token claims to be signed with. An error is [errNoKeys] or says that there is none.
-func (k *keys) find(ctx context.Context, t *jwt.Token) (any, error) {
+// known returns the keys at hand, or waits for the first ones. Its error is [errNoKeys].
+func (k *keys) known(ctx context.Context) (*keySet, error) {
 	if set := k.current.Load(); set != nil {
 		if time.Since(set.fetched) > maxKeyAge {
 			k.refresh() // nobody waits: these keys will do meanwhile
 		}
-		key, err := set.choose(t)
-		if !errors.Is(err, jwkset.ErrKeyNotFound) {
-			return key, err
-		}
+		return set, nil
 	}
+	return k.newer(ctx, nil)
+}
+
+// newer returns keys that were fetched after others, with which a token could not be verified: a new key may have come since, under a new
+// ID, under the same one or under none. It returns nil if there are none yet, and [errNoKeys] if that cannot be known.
+func (k *keys) newer(ctx context.Context, than *keySet) (*keySet, error) {
 	if done := k.refresh(); done != nil {
 		select {
 		case <-done:
@@ -75,14 +67,13 @@ func (k *keys) find(ctx context.Context, t *jwt.Token) (any, error) {
 		}
 	}
 	set := k.current.Load()
-	if set == nil {
+	if set != nil && set != than {
+		return set, nil
+	}
+	if set == nil || k.lastFailed() {
 		return nil, errNoKeys
 	}
-	key, err := set.choose(t)
-	if errors.Is(err, jwkset.ErrKeyNotFound) && k.lastFailed() {
-		return nil, errNoKeys // it may be a new key that we could not learn of
-	}
-	return key, err
+	return nil, nil
 }
 
 func (k *keys) lastFailed() bool {
@@ -113,6 +104,9 @@ func (k *keys) fetch(done chan<- struct{}) {
 	if err == nil || errors.Is(err, errEmpty) { // an empty set takes every key back
 		k.current.Store(set)
 	}
+	if set != nil {
+		k.report(set.ignored)
+	}
 	if err != nil {
 		k.log.Warn("cannot fetch the authorization server's keys", "issuer", k.issuer, "error", err)
 	}
@@ -124,6 +118,16 @@ func (k *keys) fetch(done chan<- struct{}) {
 	close(done)
 }
 
+// report tells of keys that cannot be used, of each once.
+func (k *keys) report(ignored []string) {
+	for _, what := range ignored {
+		if !slices.Contains(k.ignored, what) {
+			k.log.Warn("a key of the authorization server cannot be used and is ignored", "issuer", k.issuer, "key", what)
+		}
+	}
+	k.ignored = ignored
+}
+
 func (k *keys) load(ctx context.Context) (*keySet, error) {
 	url := k.url
 	if url == "" {
@@ -132,20 +136,13 @@ func (k *keys) load(ctx context.Context) (*keySet, error) {
 			return nil, err
 		}
 	}
-	storage, err := jwkset.NewStorageFromHTTP(url, jwkset.HTTPClientStorageOptions{Client: k.client, Ctx: ctx})
+	document, err := get(ctx, k.client, url)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", url, err)
 	}
-	all, err := storage.KeyReadAll(ctx)
+	set, err := parseKeySet(document)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", url, err)
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s: %w", url, errEmpty)
-	}
-	f, err := keyfunc.New(keyfunc.Options{Storage: storage, UseWhitelist: []jwkset.USE{jwkset.UseSig, ""}})
-	if err != nil {
-		return nil, err
-	}
-	return &keySet{f.Keyfunc, time.Now()}, nil
+	return set, nil
 }

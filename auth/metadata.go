@@ -24,7 +24,7 @@ func (a *Auth) describe() error {
 	a.paths = []string{wellKnown, wellKnown + u.Path}
 	a.metadata, err = json.Marshal(oauthex.ProtectedResourceMetadata{
 		Resource:               a.cfg.Resource,
-		AuthorizationServers:   []string{a.cfg.Issuer},
+		AuthorizationServers:   a.cfg.issuerURLs(),
 		ScopesSupported:        a.cfg.Scopes,
 		BearerMethodsSupported: []string{"header"},
 	})

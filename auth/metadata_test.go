@@ -69,6 +69,23 @@ func TestA02A03Metadata(t *testing.T) {
 	}
 }
 
+func TestTheMetadataListsEveryIssuer(t *testing.T) {
+	t.Parallel()
+	a, err := auth.New(auth.Config{Resource: resource, Issuer: "https://b", Issuers: []auth.Issuer{{URL: "https://c"}, {URL: "https://a"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := httptest.NewRecorder()
+	a.Metadata().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/.well-known/oauth-protected-resource", nil))
+	var doc oauthex.ProtectedResourceMetadata
+	if err := json.Unmarshal(rec.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"https://b", "https://c", "https://a"}, doc.AuthorizationServers); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // The SDK's client has to find its way from the challenge to the issuer.
 func TestA03TheSDKReadsTheMetadata(t *testing.T) {
 	t.Parallel()

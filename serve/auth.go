@@ -14,10 +14,12 @@ import (
 
 // Auth says who may call. It is off while Issuer is empty.
 type Auth struct {
-	// Issuer is the authorization server whose tokens are accepted, as in their iss claim.
-	Issuer string `arg:"--auth-issuer,env:MCP_AUTH_ISSUER" placeholder:"URL" help:"authorization server whose tokens callers need, as in their iss claim; default: none, everybody may call"`
-	// JWKSURL is where it publishes its keys, by default where its metadata says.
-	JWKSURL string `arg:"--auth-jwks-url,env:MCP_AUTH_JWKS_URL" placeholder:"URL" help:"where the authorization server publishes its keys; default: where its metadata says"`
+	// Issuer is the authorization server whose tokens are accepted, as in their iss claim; or several, with commas between them,
+	// in the order in which the resource's metadata lists them.
+	Issuer string `arg:"--auth-issuer,env:MCP_AUTH_ISSUER" placeholder:"URL,..." help:"authorization servers whose tokens callers need, as in their iss claim; default: none, everybody may call"`
+	// JWKSURL is where it publishes its keys, by default where its metadata says. Of several issuers, each has its own, in their
+	// order and with commas between them; an empty one means its metadata.
+	JWKSURL string `arg:"--auth-jwks-url,env:MCP_AUTH_JWKS_URL" placeholder:"URL,..." help:"where each authorization server publishes its keys; default: where its metadata says"`
 	// Audience holds the aud claims that mean this server, by default ResourceURL.
 	Audience List `arg:"--auth-audience,env:MCP_AUTH_AUDIENCE" placeholder:"AUD,..." help:"audiences of tokens that are for this server; default: the resource URL"`
 	// Scopes are those that every request needs.
@@ -60,6 +62,26 @@ func (c Auth) check(transport, path string) error {
 	return nil
 }
 
+// issuers pairs each issuer with where its keys are.
+func (c Auth) issuers() ([]auth.Issuer, error) {
+	var issuers []auth.Issuer
+	for url := range strings.SplitSeq(c.Issuer, ",") {
+		issuers = append(issuers, auth.Issuer{URL: strings.TrimSpace(url)})
+	}
+	if len(issuers) == 1 { // the URL of a single one may hold commas
+		issuers[0].JWKSURL = c.JWKSURL
+	} else if c.JWKSURL != "" {
+		urls := strings.Split(c.JWKSURL, ",")
+		if len(urls) != len(issuers) {
+			return nil, fmt.Errorf("%s: there are %d issuers and %d of these", authFlags["JWKSURL"], len(issuers), len(urls))
+		}
+		for i, url := range urls {
+			issuers[i].JWKSURL = strings.TrimSpace(url)
+		}
+	}
+	return issuers, nil
+}
+
 // authFlags names the setting behind each field of [auth.Config].
 var authFlags = map[string]string{
 	"Issuer":   "--auth-issuer (MCP_AUTH_ISSUER)",
@@ -80,10 +102,13 @@ func newGuard(c Config, log *slog.Logger) (*guard, error) {
 	if err := c.Auth.check(c.Transport, c.Path); err != nil || c.Auth.Issuer == "" {
 		return nil, err
 	}
+	issuers, err := c.Auth.issuers()
+	if err != nil {
+		return nil, err
+	}
 	protected, err := auth.New(auth.Config{
 		Resource: c.Auth.ResourceURL,
-		Issuer:   c.Auth.Issuer,
-		JWKSURL:  c.Auth.JWKSURL,
+		Issuers:  issuers,
 		Audience: c.Auth.Audience,
 		Scopes:   strings.Fields(strings.Join(c.Auth.Scopes, " ")), // also as OAuth has them, with spaces
 		Logger:   log,

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
@@ -42,8 +43,69 @@ func TestAuthSettingsThatCannotWork(t *testing.T) {
 			t.Errorf("error %v, want one that begins with %s", err, want)
 		}
 	}
-	if _, err := serve.New(newServer(), serve.Config{Auth: good}); err != nil {
-		t.Error(err)
+	for _, issuer := range []string{
+		"https://,", "https://a,", ",", "https://a,,https://b", "https://a,https://a", "https://a, https://a", "https://a,http://b", "https://a:99999",
+		"https://a,https://b:99999", "https://a https://b", "https://a;https://b", "https://a,https://u:p@b", "https://a,https://b#c", "https://a,https://b?c", " ",
+	} {
+		cfg := serve.Config{Auth: good}
+		cfg.Auth.Issuer = issuer
+		if _, err := serve.New(newServer(), cfg); err == nil || !strings.HasPrefix(err.Error(), "--auth-issuer (MCP_AUTH_ISSUER): ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("issuer %q: error %v", issuer, err)
+		}
+	}
+	for _, urls := range []string{"https://a/keys", "https://a/keys,https://b/keys,", "https://a/keys,b"} {
+		cfg := serve.Config{Auth: good}
+		cfg.Auth.Issuer, cfg.Auth.JWKSURL = "https://a,https://b", urls
+		if _, err := serve.New(newServer(), cfg); err == nil || !strings.HasPrefix(err.Error(), "--auth-jwks-url (MCP_AUTH_JWKS_URL): ") {
+			t.Errorf("keys at %q: error %v", urls, err)
+		}
+	}
+	for _, c := range []serve.Auth{
+		{},
+		{Issuer: "https://a, https://b"},
+		{Issuer: "https://a,https://b,http://[::1]:9000/x", JWKSURL: ",https://b/keys , "},
+		{JWKSURL: "https://issuer.example/a,b"},
+	} {
+		cfg := serve.Config{Auth: good}
+		cfg.Auth.Issuer, cfg.Auth.JWKSURL = cmp.Or(c.Issuer, good.Issuer), c.JWKSURL
+		if _, err := serve.New(newServer(), cfg); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSeveralIssuersAreTrusted(t *testing.T) {
+	t.Parallel()
+	first, ofFirst := startIssuer(t)
+	second, ofSecond := startIssuer(t)
+	_, ofThird := startIssuer(t)
+	app, err := serve.New(newServer(), serve.Config{LogLevel: "error", Auth: serve.Auth{Issuer: first + ", " + second, ResourceURL: "https://mcp.example.com/mcp"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := app.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = app.Stop() })
+	for name, c := range map[string]struct {
+		token  string
+		status int
+	}{"first": {ofFirst("alice"), 400}, "second": {ofSecond("alice"), 400}, "third": {ofThird("alice"), 401}} { // the 400 of the endpoint: no session
+		req, err := http.NewRequest(http.MethodPost, app.URL(), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"ping"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Accept", "application/json, text/event-stream")
+		req.Header.Set("Authorization", "Bearer "+c.token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != c.status {
+			t.Errorf("a token of the %s: HTTP %d, want %d", name, resp.StatusCode, c.status)
+		}
 	}
 }
 

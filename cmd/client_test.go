@@ -81,6 +81,7 @@ func TestClientFailures(t *testing.T) {
 		})}, `no MCP endpoint: it answers with "text/html"`},
 		{"connection cut", []string{"--url", serve(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })}, "EOF"},
 		{"tool error", []string{"--url", serve(addThat(errors.New("no numbers left")))}, "add failed: no numbers left"},
+		{"control characters", []string{"--url", serve(addThat(errors.New("no \x1b[2J\u009bnumbers\u202e left")))}, "add failed: no [2Jnumbers left"},
 		{"no such tool", []string{"--url", serve(addThat(nil))}, `unknown tool "add"`},
 		{"no URL", []string{"--url", "localhost"}, `--url: "localhost" is not`},
 		{"unknown flag", []string{"--nope"}, "--nope"},

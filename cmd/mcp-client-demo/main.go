@@ -18,6 +18,8 @@ import (
 
 	"github.com/alexflint/go-arg"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/terminal"
 )
 
 type config struct {
@@ -35,8 +37,10 @@ func (config) Description() string {
 const timeout = 30 * time.Second
 
 func main() {
-	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintf(os.Stderr, "mcp-client-demo: %s\n", strings.Join(strings.Fields(err.Error()), " "))
+	// What a server says must do nothing on a terminal but be read.
+	stdout, stderr := terminal.Writer(os.Stdout), terminal.Writer(os.Stderr)
+	if err := run(os.Args[1:], stdout, stderr); err != nil {
+		fmt.Fprintf(stderr, "mcp-client-demo: %s\n", strings.Join(strings.Fields(err.Error()), " "))
 		os.Exit(1)
 	}
 }

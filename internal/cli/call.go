@@ -1,17 +1,22 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-mcp/sluice/internal/terminal"
 )
 
 func callCommand() *cobra.Command {
@@ -19,25 +24,26 @@ func callCommand() *cobra.Command {
 	var revision string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "call URL TOOL [ARGUMENTS]",
+		Use:   "call URL TOOL [ARGUMENTS...]",
 		Short: "Call a tool and print its result",
-		Long: `Call a tool of the server at URL, with ARGUMENTS as a JSON object, and print the text of its result. Progress goes to
-standard error. If the tool asks the person something, it is asked on the terminal; without one, the question is declined.
+		Long: `Call a tool of the server at URL and print the text of its result, without control characters; --json prints all of it, with
+every number as the server wrote it. Progress goes to standard error. If the tool asks the person something, it is asked on the
+terminal; without one, the question is declined.
+
+` + argumentsHelp + `
 
 Exit code 1 means that the call or the tool failed, 3 that the server could not be reached.`,
 		Example: `  sluice call http://127.0.0.1:8000/mcp add '{"a":10,"b":5}'
-  sluice call http://127.0.0.1:8000/mcp add '{"a":10,"b":5}' --json | jq .structuredContent.result
+  sluice call http://127.0.0.1:8000/mcp add a=10 b=5 --json | jq .structuredContent.result
+  sluice call http://127.0.0.1:8000/mcp count_words text=@letter.txt
+  jq -n '{a:10,b:5}' | sluice call http://127.0.0.1:8000/mcp add -
   sluice call https://example.com/mcp forecast '{"city":"Bern"}' --token-file /run/token --revision 2025-11-25`,
-		Args:              cobra.RangeArgs(2, 3),
+		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: r.completeTool,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			arguments := json.RawMessage("{}")
-			if len(args) == 3 {
-				arguments = json.RawMessage(args[2])
-			}
-			var object map[string]json.RawMessage
-			if err := json.Unmarshal(arguments, &object); err != nil || object == nil {
-				return usagef("ARGUMENTS: %s is not a JSON object such as {\"a\":10}", oneLine(string(arguments)))
+			arguments, err := readArguments(args[2:], cmd.InOrStdin())
+			if err != nil {
+				return err
 			}
 			stderr := &lines{w: cmd.ErrOrStderr()}
 			ask := &asker{in: cmd.InOrStdin(), out: stderr, stop: cmd.Context().Done()}
@@ -68,12 +74,16 @@ Exit code 1 means that the call or the tool failed, 3 that the server could not 
 	return cmd
 }
 
-// call calls a tool. Some arguments have to stand in headers, too; which, the client knows from the tool's definition,
-// and it is fetched for a server that asks for them.
-func (c *connection) call(ctx context.Context, tool string, arguments json.RawMessage) (*mcp.CallToolResult, error) {
+// call calls a tool and returns its result as the server wrote it. Some arguments have to stand in headers, too; which, the client
+// knows from the tool's definition, and it is fetched for a server that asks for them.
+func (c *connection) call(ctx context.Context, tool string, arguments json.RawMessage) (json.RawMessage, error) {
 	params := &mcp.CallToolParams{Name: tool, Arguments: arguments}
 	params.SetProgressToken("sluice")
-	result, err := c.CallTool(ctx, params)
+	call := func(ctx context.Context) error {
+		_, err := c.CallTool(ctx, params)
+		return err
+	}
+	result, err := c.watch.tap.ask(ctx, call)
 	var said *jsonrpc.Error
 	if !errors.As(err, &said) || said.Code != mcp.CodeHeaderMismatch {
 		return result, err
@@ -83,12 +93,14 @@ func (c *connection) call(ctx context.Context, tool string, arguments json.RawMe
 			return nil, err
 		}
 	}
-	return c.CallTool(ctx, params)
+	return c.watch.tap.ask(ctx, call)
 }
 
-func printResult(w io.Writer, tool string, result *mcp.CallToolResult, asJSON bool) error {
+func printResult(w io.Writer, tool string, raw json.RawMessage, asJSON bool) error {
+	var result toolResult
+	err := json.Unmarshal(raw, &result)
 	if asJSON {
-		if err := printJSON(w, result); err != nil {
+		if err := printJSON(w, raw); err != nil {
 			return err
 		}
 		if result.IsError {
@@ -96,48 +108,66 @@ func printResult(w io.Writer, tool string, result *mcp.CallToolResult, asJSON bo
 		}
 		return nil
 	}
-	text := resultText(result)
+	if err != nil {
+		return fmt.Errorf("the result of %s is malformed, see --json: %w", tool, err)
+	}
+	text := result.text()
 	if result.IsError {
 		return fmt.Errorf("%s failed: %s", tool, text)
 	}
-	_, err := fmt.Fprintln(w, text)
+	_, err = fmt.Fprintln(w, text)
 	return err
 }
 
-// resultText is what a person reads of a result: its texts, or if there is none its structured content. What is neither is
-// named.
-func resultText(result *mcp.CallToolResult) string {
-	var parts []string
-	for _, content := range result.Content {
-		switch c := content.(type) {
-		case *mcp.TextContent:
-			parts = append(parts, c.Text)
-		case *mcp.ImageContent:
-			parts = append(parts, fmt.Sprintf("[image, %s, %d bytes: see --json]", c.MIMEType, len(c.Data)))
-		case *mcp.AudioContent:
-			parts = append(parts, fmt.Sprintf("[audio, %s, %d bytes: see --json]", c.MIMEType, len(c.Data)))
-		case *mcp.ResourceLink:
-			parts = append(parts, fmt.Sprintf("[resource %s]", c.URI))
-		case *mcp.EmbeddedResource:
-			if c.Resource != nil && c.Resource.Text != "" {
-				parts = append(parts, c.Resource.Text)
-			} else if c.Resource != nil {
-				parts = append(parts, fmt.Sprintf("[resource %s, %s: see --json]", c.Resource.URI, c.Resource.MIMEType))
-			}
+// A toolResult is what a person reads of a result.
+type toolResult struct {
+	Content []struct {
+		Type, Text, Data, MIMEType, URI string
+		Resource                        struct {
+			URI, MIMEType string
+			Text          *string
 		}
 	}
-	if len(parts) == 0 && result.StructuredContent != nil {
-		if text, err := json.Marshal(result.StructuredContent); err == nil {
-			parts = append(parts, string(text))
+	StructuredContent json.RawMessage
+	IsError           bool
+}
+
+// text returns the texts, or if there is none the structured content. What is neither is named.
+func (r *toolResult) text() string {
+	var parts []string
+	for _, c := range r.Content {
+		switch c.Type {
+		case "text":
+			parts = append(parts, c.Text)
+		case "image", "audio":
+			size := base64.StdEncoding.DecodedLen(len(c.Data)) - strings.Count(c.Data, "=")
+			parts = append(parts, fmt.Sprintf("[%s, %s, %d bytes: see --json]", c.Type, c.MIMEType, size))
+		case "resource_link":
+			parts = append(parts, fmt.Sprintf("[resource %s]", c.URI))
+		case "resource":
+			if c.Resource.Text != nil {
+				parts = append(parts, *c.Resource.Text)
+			} else {
+				parts = append(parts, fmt.Sprintf("[resource %s, %s: see --json]", c.Resource.URI, c.Resource.MIMEType))
+			}
+		default:
+			parts = append(parts, fmt.Sprintf("[%s: see --json]", c.Type))
+		}
+	}
+	if len(parts) == 0 && r.StructuredContent != nil {
+		var text bytes.Buffer
+		if json.Compact(&text, r.StructuredContent) == nil {
+			parts = append(parts, string(terminal.JSON(text.Bytes())))
 		}
 	}
 	return strings.Join(parts, "\n")
 }
 
 func progressLine(p *mcp.ProgressNotificationParams) string {
-	line := fmt.Sprintf("progress: %v", p.Progress)
+	number := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+	line := "progress: " + number(p.Progress)
 	if p.Total > 0 {
-		line += fmt.Sprintf(" of %v", p.Total)
+		line += " of " + number(p.Total)
 	}
 	if p.Message != "" {
 		line += ": " + oneLine(p.Message)
@@ -145,11 +175,17 @@ func progressLine(p *mcp.ProgressNotificationParams) string {
 	return line
 }
 
+// printJSON indents v. Raw JSON in it keeps its tokens and their order.
 func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(terminal.JSON(text.Bytes()))
+	return err
 }
 
 // lines lets goroutines share a writer.

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-mcp/sluice/internal/terminal"
 )
 
 // Exit codes. Scripts rely on them, and docs/sluice.md lists them.
@@ -46,7 +48,9 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 
-	root := newRoot()
+	root := newRoot(stdout)
+	// What a server says can reach every line that is printed, and must do nothing there but be read.
+	stdout, stderr = terminal.Writer(stdout), terminal.Writer(stderr)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -97,7 +101,8 @@ func version() string {
 	return info.Main.Version
 }
 
-func newRoot() *cobra.Command {
+// newRoot returns the whole command line. The proxy writes messages to wire, as they are.
+func newRoot(wire io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sluice",
 		Short: "Make MCP servers, and talk to them",
@@ -114,6 +119,6 @@ Results go to standard output, all else to standard error. Exit codes: 0 all is 
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(newCommand(), callCommand(), inspectCommand(), proxyCommand())
+	root.AddCommand(newCommand(), callCommand(), inspectCommand(), proxyCommand(wire))
 	return root
 }

@@ -28,7 +28,7 @@ func (r *remote) completeTool(cmd *cobra.Command, args []string, _ string) ([]co
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		names = append(names, cobra.CompletionWithDesc(tool.Name, oneLine(tool.Description)))
+		names = append(names, cobra.CompletionWithDesc(oneLine(tool.Name), oneLine(tool.Description)))
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

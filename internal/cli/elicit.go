@@ -29,7 +29,7 @@ type asker struct {
 func (a *asker) answer(ctx context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	message := printable(oneLine(req.Params.Message))
+	message := oneLine(req.Params.Message)
 	if f, ok := a.in.(*os.File); ok && !isTerminal(f) {
 		fmt.Fprintf(a.out, "the server asks: %s\nThis is declined: standard input is not a terminal, so nobody can answer.\n", message)
 		return &mcp.ElicitResult{Action: "decline"}, nil
@@ -68,7 +68,7 @@ func isTerminal(f *os.File) bool {
 
 // visit asks whether the person has done what there is to do at a URL. The URL is the server's: it is shown, never opened.
 func (a *asker) visit(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
-	fmt.Fprintf(a.out, "  It wants you to visit %s\n", printable(oneLine(p.URL)))
+	fmt.Fprintf(a.out, "  It wants you to visit %s\n", oneLine(p.URL))
 	line, ok := a.ask("Go there and then say yes, or no to decline")
 	if ok && isYes(line) {
 		return &mcp.ElicitResult{Action: "accept"}, nil
@@ -187,7 +187,7 @@ func (f field) prompt(name string, required bool) string {
 	} else if !required {
 		label += " (may be empty)"
 	}
-	return printable(oneLine(label))
+	return oneLine(label)
 }
 
 // parse reads what was typed as a value of the field's type. What else the schema demands, the SDK and the server check.

@@ -1,15 +1,19 @@
 package cli
 
 import (
-	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/spf13/cobra"
+
+	"github.com/sluice-mcp/sluice/internal/terminal"
 )
 
 func inspectCommand() *cobra.Command {
@@ -20,24 +24,40 @@ func inspectCommand() *cobra.Command {
 		Use:   "inspect URL",
 		Short: "Show what a server is and what it offers",
 		Long: `Show the server at URL: its name, the revision it speaks, its capabilities, tools, resources, resource templates and
-prompts. In the list of tools, an argument with a question mark may be left out.`,
+prompts. In the list of tools, an argument with a question mark may be left out.
+
+What cannot be read is left out, and a line on standard error says so; the exit code is then 1.`,
 		Example: `  sluice inspect http://127.0.0.1:8000/mcp
   sluice inspect http://127.0.0.1:8000/mcp --json | jq -r '.tools[].name'`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, err := r.connect(cmd.Context(), args[0], revision, nil)
+			open := func() (*connection, error) { return r.connect(cmd.Context(), args[0], revision, nil) }
+			conn, err := open()
 			if err != nil {
 				return err
 			}
-			defer conn.Close()
-			offer, err := read(cmd.Context(), conn.ClientSession)
-			if err != nil {
-				return conn.watch.explain(cmd.Context(), err)
+			lists := &reader{conn: conn, open: open}
+			defer lists.close()
+			offer := newOffer(conn)
+			for _, l := range offer.lists(conn.InitializeResult().Capabilities) {
+				lists.read(cmd.Context(), l)
 			}
+			if cmd.Context().Err() != nil {
+				return cmd.Context().Err()
+			}
+			offer.Problems = lists.problems
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), offer)
+				err = printJSON(cmd.OutOrStdout(), offer)
+			} else {
+				err = offer.print(cmd.OutOrStdout())
 			}
-			return offer.print(cmd.OutOrStdout())
+			for _, problem := range offer.Problems {
+				fmt.Fprintf(cmd.ErrOrStderr(), "sluice: %s\n", problem)
+			}
+			if err == nil && len(offer.Problems) > 0 {
+				err = errors.New("this is not all that the server declares")
+			}
+			return err
 		},
 	}
 	r.register(cmd)
@@ -47,85 +67,55 @@ prompts. In the list of tools, an argument with a question mark may be left out.
 	return cmd
 }
 
-// An offer is what a server says about itself. Lists that it does not have are empty, so that scripts can count on them.
+// An offer is what a server says about itself, as it is on the wire. Lists that it does not have are empty, so that scripts can
+// count on them.
 type offer struct {
-	Server            *mcp.Implementation     `json:"server"`
-	Revision          string                  `json:"revision"`
-	Capabilities      *mcp.ServerCapabilities `json:"capabilities"`
-	Instructions      string                  `json:"instructions,omitempty"`
-	Tools             []*mcp.Tool             `json:"tools"`
-	Resources         []*mcp.Resource         `json:"resources"`
-	ResourceTemplates []*mcp.ResourceTemplate `json:"resourceTemplates"`
-	Prompts           []*mcp.Prompt           `json:"prompts"`
+	Server            *mcp.Implementation `json:"server"`
+	Revision          string              `json:"revision"`
+	Capabilities      json.RawMessage     `json:"capabilities"`
+	Instructions      string              `json:"instructions,omitempty"`
+	Tools             []json.RawMessage   `json:"tools"`
+	Resources         []json.RawMessage   `json:"resources"`
+	ResourceTemplates []json.RawMessage   `json:"resourceTemplates"`
+	Prompts           []json.RawMessage   `json:"prompts"`
+	Problems          []string            `json:"problems,omitempty"` // what could not be read
 }
 
-func read(ctx context.Context, session *mcp.ClientSession) (*offer, error) {
-	about := session.InitializeResult()
+// newOffer returns what the server has said to open the connection.
+func newOffer(conn *connection) *offer {
+	about := conn.InitializeResult()
 	o := &offer{
-		Server: about.ServerInfo, Revision: about.ProtocolVersion, Capabilities: about.Capabilities, Instructions: about.Instructions,
-		Tools: []*mcp.Tool{}, Resources: []*mcp.Resource{}, ResourceTemplates: []*mcp.ResourceTemplate{}, Prompts: []*mcp.Prompt{},
+		Server: about.ServerInfo, Revision: about.ProtocolVersion, Capabilities: conn.capabilities, Instructions: about.Instructions,
+		Tools: []json.RawMessage{}, Resources: []json.RawMessage{}, ResourceTemplates: []json.RawMessage{}, Prompts: []json.RawMessage{},
 	}
 	if o.Server == nil {
 		o.Server = &mcp.Implementation{}
 	}
-	if o.Capabilities == nil {
-		o.Capabilities = &mcp.ServerCapabilities{}
-	}
-	if o.Capabilities.Tools != nil {
-		for tool, err := range session.Tools(ctx, nil) {
-			if err != nil {
-				return nil, fmt.Errorf("listing tools: %w", err)
-			}
-			o.Tools = append(o.Tools, tool)
-		}
-	}
-	if o.Capabilities.Resources != nil {
-		for resource, err := range session.Resources(ctx, nil) {
-			if err != nil {
-				return nil, fmt.Errorf("listing resources: %w", err)
-			}
-			o.Resources = append(o.Resources, resource)
-		}
-		for template, err := range session.ResourceTemplates(ctx, nil) {
-			if err != nil {
-				return nil, fmt.Errorf("listing resource templates: %w", err)
-			}
-			o.ResourceTemplates = append(o.ResourceTemplates, template)
-		}
-	}
-	if o.Capabilities.Prompts != nil {
-		for prompt, err := range session.Prompts(ctx, nil) {
-			if err != nil {
-				return nil, fmt.Errorf("listing prompts: %w", err)
-			}
-			o.Prompts = append(o.Prompts, prompt)
-		}
-	}
-	return o, nil
+	return o
 }
 
 func (o *offer) print(w io.Writer) error {
 	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	t.row("server", strings.TrimSpace(o.Server.Name+" "+o.Server.Version+parenthesized(o.Server.Title)))
 	t.row("revision", o.Revision)
-	t.row("capabilities", strings.Join(capabilities(o.Capabilities), ", "))
+	t.row("capabilities", strings.Join(keys(o.Capabilities), ", "))
 	if o.Instructions != "" {
 		t.row("instructions", o.Instructions)
 	}
 	t.head(len(o.Tools), "TOOL", "ARGUMENTS", "HINTS", "DESCRIPTION")
-	for _, tool := range o.Tools {
-		t.row(tool.Name, arguments(tool.InputSchema), hints(tool.Annotations), tool.Description)
+	for _, tool := range shown[tool](o.Tools) {
+		t.row(tool.Name, tool.arguments(), tool.hints(), tool.Description)
 	}
 	t.head(len(o.Resources), "RESOURCE", "NAME", "TYPE", "DESCRIPTION")
-	for _, r := range o.Resources {
+	for _, r := range shown[resource](o.Resources) {
 		t.row(r.URI, r.Name, r.MIMEType, r.Description)
 	}
 	t.head(len(o.ResourceTemplates), "TEMPLATE", "NAME", "TYPE", "DESCRIPTION")
-	for _, r := range o.ResourceTemplates {
+	for _, r := range shown[template](o.ResourceTemplates) {
 		t.row(r.URITemplate, r.Name, r.MIMEType, r.Description)
 	}
 	t.head(len(o.Prompts), "PROMPT", "ARGUMENTS", "DESCRIPTION")
-	for _, p := range o.Prompts {
+	for _, p := range shown[prompt](o.Prompts) {
 		var names []string
 		for _, a := range p.Arguments {
 			names = append(names, optional(a.Name, !a.Required))
@@ -140,7 +130,7 @@ type table struct{ w *tabwriter.Writer }
 
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {
-		if cells[i] = printable(oneLine(cell)); cells[i] == "" && i < len(cells)-1 {
+		if cells[i] = terminal.Text(oneLine(cell)); cells[i] == "" && i < len(cells)-1 {
 			cells[i] = "-"
 		}
 	}
@@ -155,16 +145,6 @@ func (t *table) head(rows int, cells ...string) {
 	// An empty line ends the columns; each part has its own widths.
 	fmt.Fprintln(t.w)
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
-}
-
-// printable takes out what could move the cursor or change the terminal's state.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
 }
 
 func parenthesized(s string) string {
@@ -182,13 +162,15 @@ func optional(name string, isOptional bool) string {
 }
 
 // arguments lists the properties of a tool's input, those that are required first.
-func arguments(schema any) string {
-	object, _ := schema.(map[string]any)
-	properties, _ := object["properties"].(map[string]any)
-	required, _ := object["required"].([]any)
+func (t tool) arguments() string {
+	var schema struct {
+		Properties map[string]json.RawMessage
+		Required   []string
+	}
+	_ = json.Unmarshal(t.InputSchema, &schema) // what cannot be read of a schema is not shown
 	var must, may []string
-	for name := range properties {
-		if slices.Contains(required, any(name)) {
+	for name := range schema.Properties {
+		if slices.Contains(schema.Required, name) {
 			must = append(must, name)
 		} else {
 			may = append(may, optional(name, true))
@@ -199,35 +181,29 @@ func arguments(schema any) string {
 	return strings.Join(append(must, may...), " ")
 }
 
-func hints(a *mcp.ToolAnnotations) string {
-	if a == nil {
+func (t tool) hints() string {
+	if t.Annotations == nil {
 		return ""
 	}
 	var said []string
-	if a.ReadOnlyHint {
+	if t.Annotations.ReadOnlyHint {
 		said = append(said, "read-only")
-	} else if a.DestructiveHint != nil && *a.DestructiveHint {
+	} else if t.Annotations.DestructiveHint {
 		said = append(said, "destructive")
 	}
-	if a.IdempotentHint {
+	if t.Annotations.IdempotentHint {
 		said = append(said, "idempotent")
 	}
 	return strings.Join(said, ",")
 }
 
-func capabilities(c *mcp.ServerCapabilities) []string {
-	var names []string
-	for name, has := range map[string]bool{
-		"tools": c.Tools != nil, "resources": c.Resources != nil, "prompts": c.Prompts != nil,
-		"completions": c.Completions != nil, "logging": c.Logging != nil,
-	} {
-		if has {
-			names = append(names, name)
-		}
-	}
-	for name := range c.Extensions {
-		names = append(names, name)
-	}
+// keys lists the names of capabilities and of extensions.
+func keys(capabilities json.RawMessage) []string {
+	var all, extensions map[string]json.RawMessage
+	_ = json.Unmarshal(capabilities, &all)
+	_ = json.Unmarshal(all["extensions"], &extensions)
+	delete(all, "extensions")
+	names := slices.AppendSeq(slices.Collect(maps.Keys(all)), maps.Keys(extensions))
 	slices.Sort(names)
 	return names
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,7 +22,7 @@ const (
 	closeTimeout = 2 * time.Second
 )
 
-func proxyCommand() *cobra.Command {
+func proxyCommand(wire io.Writer) *cobra.Command {
 	var r remote
 	var listen string
 	cmd := &cobra.Command{
@@ -59,7 +60,7 @@ Each request carries the token that the flags ask for; one is used until shortly
 				return serve(cmd.Context(), listen, proxy.Forward(u, transport, log), announce)
 			}
 			bridge := &proxy.Bridge{URL: u.String(), Transport: transport, Log: log}
-			return bridge.Run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+			return bridge.Run(cmd.Context(), cmd.InOrStdin(), wire)
 		},
 	}
 	r.register(cmd)

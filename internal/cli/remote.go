@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -112,7 +113,8 @@ func (h *headers) RoundTrip(req *http.Request) (*http.Response, error) {
 // A connection is a client session, and what can be said about it when it fails.
 type connection struct {
 	*mcp.ClientSession
-	watch *watcher
+	watch        *watcher
+	capabilities json.RawMessage // the server's, as it wrote them
 }
 
 // connect opens a session. Revision "" takes the newest that both sides speak, another insists on it.
@@ -155,5 +157,5 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 		_ = session.Close()
 		return nil, &exitError{exitUnreachable, fmt.Errorf("%s does not speak revision %s: it chose %s", address, revision, got)}
 	}
-	return &connection{session, watch}, nil
+	return &connection{session, watch, watch.tap.capabilities()}, nil
 }

@@ -20,6 +20,7 @@ import (
 // every layer on its way, and no longer what the server said.
 type watcher struct {
 	base http.RoundTripper
+	tap  tap
 
 	mu     sync.Mutex
 	failed error // an *exitError unless the server spoke MCP
@@ -27,6 +28,7 @@ type watcher struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
+	w.tap.sent(req)
 	resp, err := w.base.RoundTrip(req)
 	if req.Method == http.MethodDelete {
 		return resp, err // the end of a session: whatever becomes of it, it is over
@@ -35,6 +37,9 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	w.failed = failed
 	w.mu.Unlock()
+	if err == nil {
+		w.tap.open(resp)
+	}
 	return resp, err
 }
 

@@ -14,15 +14,20 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 )
 
 const template = "nginx/mcp.conf.template"
@@ -395,6 +400,130 @@ func TestNginxPassesSessions(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// TestNginxPassesLongHeaders: a token that lists groups is longer than nginx takes by itself. What the server refuses, it refuses through nginx.
+func TestNginxPassesLongHeaders(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		s := start(t, nil)
+		for name, over := range map[string]*nginx{"documented": startNginx(t, http2, documented(t), s), "defaults": startNginx(t, http2, fmt.Sprintf(defaults, "proxy_set_header Host 127.0.0.1;"), s)} {
+			for _, header := range []http.Header{
+				{"Authorization": {"Bearer " + strings.Repeat("x.y", 8600/3)}},
+				{"Authorization": {"Bearer " + strings.Repeat("x.y", 11000/3)}},
+				{"Authorization": {"Bearer " + strings.Repeat("x.y", 40000/3)}},
+				{"Authorization": {"Bearer " + strings.Repeat("x", 63<<10)}},
+				{"Mcp-Param-Text": {"=?base64?" + strings.Repeat("eHh4", 11000/4) + "?="}},
+				{"Cookie": {strings.Repeat("c", 12000)}, "Baggage": {strings.Repeat("b", 12000)}, "Authorization": {"Bearer " + strings.Repeat("a", 24000)}},
+			} {
+				for _, revision := range eras {
+					c := connect(t, over.client(), over.url(), revision)
+					req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, over.url(),
+						strings.NewReader(request(1, "tools/call", c.meta(`,"name":"add","arguments":{"a":1,"b":2}`))))
+					if err != nil {
+						t.Fatal(err)
+					}
+					req.Header = header.Clone()
+					for name, value := range map[string]string{
+						"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Protocol-Version": revision,
+						"Mcp-Session-Id": c.session, "Mcp-Method": "tools/call", "Mcp-Name": "add",
+					} {
+						if value != "" {
+							req.Header.Set(name, value)
+						}
+					}
+					status := "none: the connection is closed" // as nginx does with HTTP/2
+					if resp, err := over.client().Do(req); err == nil {
+						status = resp.Status
+						resp.Body.Close()
+					}
+					// Over HTTP/2 nginx counts what is compressed.
+					passes, may := status == "200 OK", name == "documented" || http2 && longest(header) < 10000
+					if passes != may {
+						t.Errorf("%s, %s, a header of %d bytes: %s", name, revision, longest(header), status)
+					}
+				}
+			}
+		}
+	})
+}
+
+func longest(header http.Header) int {
+	most := 0
+	for _, values := range header {
+		most = max(most, len(values[0]))
+	}
+	return most
+}
+
+// TestNginxPassesHeadersOfAnyName: which headers repeat the arguments of a tool, the tool decides.
+func TestNginxPassesHeadersOfAnyName(t *testing.T) {
+	through(t, func(t *testing.T, http2 bool) {
+		seen := make(chan http.Header, 1)
+		backend := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
+		t.Cleanup(backend.Close)
+		s := &server{addr: backend.Listener.Addr().String()}
+		names := []string{"Mcp-Param-user_id", "Mcp-Param-user.id", "Mcp-Param-a!#$%&'*+^`|~b", "mcp-param-_", "X_Request_ID"}
+		for name, over := range map[string]*nginx{"documented": startNginx(t, http2, documented(t), s), "defaults": startNginx(t, http2, fmt.Sprintf(defaults, ""), s)} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, over.url(), strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, header := range names {
+				req.Header.Set(header, "x")
+			}
+			resp, err := over.client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Fatalf("%s: %s", name, resp.Status)
+			}
+			header := <-seen
+			for _, want := range names {
+				if passes := header.Get(want) == "x"; passes != (name == "documented") {
+					t.Errorf("%s: %s passes: %v", name, want, passes)
+				}
+			}
+		}
+	})
+}
+
+// TestNginxControllersGetTheSame holds the settings of the controllers in Kubernetes against those of the template.
+func TestNginxControllersGetTheSame(t *testing.T) {
+	t.Parallel()
+	settings := regexp.MustCompile(`(?m)^ *((?:large_client_header_buffers|underscores_in_headers|ignore_invalid_headers) .*);$`)
+	var want []string
+	for _, m := range settings.FindAllStringSubmatch(documented(t), -1) {
+		want = append(want, m[1])
+	}
+	data := func(controller string) map[string]string {
+		var patch struct {
+			Data map[string]string `json:"data"`
+		}
+		if err := yaml.UnmarshalStrict(read(t, "kubernetes/ingress-nginx/configmap-"+controller+".yaml"), &patch); err != nil {
+			t.Fatal(err)
+		}
+		return patch.Data
+	}
+	snippet := data("f5")["http-snippets"]
+	var got []string
+	for _, m := range settings.FindAllStringSubmatch(snippet, -1) {
+		got = append(got, m[1])
+	}
+	if len(want) != 3 || !slices.Equal(got, want) || len(data("f5")) != 1 {
+		t.Errorf("F5's controller gets %q, the template has %q", got, want)
+	}
+	startNginx(t, false, snippet+fmt.Sprintf(defaults, ""), start(t, nil)) // which nginx has to understand
+	community := data("community")
+	translated := []string{
+		"large_client_header_buffers " + community["large-client-header-buffers"],
+		"underscores_in_headers " + map[string]string{"true": "on"}[community["enable-underscores-in-headers"]],
+		"ignore_invalid_headers " + map[string]string{"false": "off"}[community["ignore-invalid-headers"]],
+	}
+	if !slices.Equal(translated, want) || len(community) != 3 {
+		t.Errorf("the community's controller gets %q, the template has %q", translated, want)
+	}
 }
 
 // TestNginxWithSeveralReplicas takes the replica away that runs a session's call, of three.

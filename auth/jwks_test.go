@@ -208,7 +208,13 @@ func TestASetWithoutAKeyForSignatures(t *testing.T) {
 			status int
 		}{
 			{keySet(object{"kid": "ec"}), 200},
-			{`[]`, 200}, {`{}`, 200}, {`{"keys":null}`, 200}, {`{"keys":{}}`, 200}, {`{"KEYS":[]}`, 200}, {`null`, 200}, {``, 200},
+			{`[]`, 200},
+			{`{}`, 200},
+			{`{"keys":null}`, 200},
+			{`{"keys":{}}`, 200},
+			{`{"KEYS":[]}`, 200},
+			{`null`, 200},
+			{``, 200},
 			{keySet(jwk(rsaKey(), object{"use": "enc"})), 503},
 			{keySet(jwk(ecKey(), object{"kid": "ec"})), 200},
 			{`{"keys":[]}`, 503},
@@ -291,6 +297,7 @@ func TestKeysThatShareAnID(t *testing.T) {
 
 // A new key may come under the ID of the old one, or under none.
 func TestKeysThatAreReplaced(t *testing.T) {
+	t.Parallel()
 	for _, id := range []any{"k", nil} {
 		for _, header := range []object{{"kid": "k"}, nil} {
 			t.Run(fmt.Sprint(id, header), func(t *testing.T) {
@@ -405,17 +412,43 @@ func TestOnlyAccessTokensCount(t *testing.T) {
 		status int
 	}{
 		{nil, nil, 200},
-		{"JWT", nil, 200}, {"jwt", nil, 200}, {"at+jwt", nil, 200}, {"AT+JWT", nil, 200},
-		{"application/at+jwt", nil, 200}, {"Application/AT+JWT", nil, 200}, {"application/jwt", nil, 200},
-		{"", nil, 401}, {"id+jwt", nil, 401}, {"logout+jwt", nil, 401}, {"secevent+jwt", nil, 401}, {"dpop+jwt", nil, 401},
-		{"oauth-id-jag+jwt", nil, 401}, {"token-introspection+jwt", nil, 401}, {"rt+jwt", nil, 401}, {"application/logout+jwt", nil, 401},
-		{"JOSE", nil, 401}, {"xat+jwt", nil, 401}, {"at+jwt;x=y", nil, 401}, {" at+jwt", nil, 401}, {"text/at+jwt", nil, 401},
-		{7, nil, 401}, {[]string{"at+jwt"}, nil, 401}, {json.RawMessage("null"), nil, 401},
+		{"JWT", nil, 200},
+		{"jwt", nil, 200},
+		{"at+jwt", nil, 200},
+		{"AT+JWT", nil, 200},
+		{"application/at+jwt", nil, 200},
+		{"Application/AT+JWT", nil, 200},
+		{"application/jwt", nil, 200},
+		{"", nil, 401},
+		{"id+jwt", nil, 401},
+		{"logout+jwt", nil, 401},
+		{"secevent+jwt", nil, 401},
+		{"dpop+jwt", nil, 401},
+		{"oauth-id-jag+jwt", nil, 401},
+		{"token-introspection+jwt", nil, 401},
+		{"rt+jwt", nil, 401},
+		{"application/logout+jwt", nil, 401},
+		{"JOSE", nil, 401},
+		{"xat+jwt", nil, 401},
+		{"at+jwt;x=y", nil, 401},
+		{" at+jwt", nil, 401},
+		{"text/at+jwt", nil, 401},
+		{7, nil, 401},
+		{[]string{"at+jwt"}, nil, 401},
+		{json.RawMessage("null"), nil, 401},
 
-		{"JWT", object{"nonce": "n"}, 200}, {"JWT", object{"typ": "Bearer"}, 200}, {"JWT", object{"token_use": "access"}, 200}, {"JWT", object{"typ": 7}, 200},
-		{"JWT", object{"at_hash": "x"}, 401}, {nil, object{"at_hash": "x"}, 401}, {nil, object{"c_hash": "x"}, 401},
+		{"JWT", object{"nonce": "n"}, 200},
+		{"JWT", object{"typ": "Bearer"}, 200},
+		{"JWT", object{"token_use": "access"}, 200},
+		{"JWT", object{"typ": 7}, 200},
+		{"JWT", object{"at_hash": "x"}, 401},
+		{nil, object{"at_hash": "x"}, 401},
+		{nil, object{"c_hash": "x"}, 401},
 		{"JWT", object{"events": object{"http://schemas.openid.net/event/backchannel-logout": object{}}}, 401},
-		{"JWT", object{"token_use": "id"}, 401}, {"JWT", object{"typ": "ID"}, 401}, {"JWT", object{"typ": "Refresh"}, 401}, {"JWT", object{"typ": "Logout"}, 401},
+		{"JWT", object{"token_use": "id"}, 401},
+		{"JWT", object{"typ": "ID"}, 401},
+		{"JWT", object{"typ": "Refresh"}, 401},
+		{"JWT", object{"typ": "Logout"}, 401},
 	} {
 		token := sign(jwt.SigningMethodES256, ecKey(), object{"kid": "ec", "typ": c.typ}, i.claims(object{"aud": "client-7"}, c.claims))
 		if got := status(token); got != c.status {
@@ -434,8 +467,13 @@ func TestEd25519HasTwoNames(t *testing.T) {
 			alg, kid string
 			status   int
 		}{
-			{"EdDSA", "ed", 200}, {"Ed25519", "ed", 200},
-			{"ed25519", "ed", 401}, {"Ed448", "ed", 401}, {"ES256", "ed", 401}, {"ESP256", "ed", 401}, {"Ed25519", "ec", 401},
+			{"EdDSA", "ed", 200},
+			{"Ed25519", "ed", 200},
+			{"ed25519", "ed", 401},
+			{"Ed448", "ed", 401},
+			{"ES256", "ed", 401},
+			{"ESP256", "ed", 401},
+			{"Ed25519", "ec", 401},
 		} {
 			token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, i.claims())
 			token.Header["alg"], token.Header["kid"] = c.alg, c.kid

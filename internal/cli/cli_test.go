@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -206,7 +207,7 @@ func TestNoControlCharactersReachTheTerminal(t *testing.T) {
 		"failure":        {result(`{"isError":true,"content":[{"type":"text","text":` + q + `}]}`), []string{"call", "URL", "x"}, "x[2J"},
 		"progress":       {streamed(`{"content":[]}`, progress), []string{"call", "URL", "x"}, "progress: 1: x[2J"},
 		"refusal":        {refusal(-32603, "x"+evil), []string{"call", "URL", "x"}, "x[2J"},
-		"HTTP":           {func(w http.ResponseWriter, _, _ string) { http.Error(w, "x"+evil, 500) }, []string{"call", "URL", "x"}, "x[2J"},
+		"HTTP":           {func(w http.ResponseWriter, _, _ string) { http.Error(w, "x"+evil, http.StatusInternalServerError) }, []string{"call", "URL", "x"}, "x[2J"},
 		"question":       {result(elicit), []string{"call", "URL", "x"}, "asks: x[2J"},
 		"inspect":        {nil, []string{"inspect", "URL"}, "x[2J"},
 		"JSON":           {result(`{"content":[{"type":"text","text":` + q + `}]}`), []string{"call", "URL", "x", "--json"}, `x\u001b[2J`},
@@ -293,9 +294,7 @@ func TestInspectShowsWhatThereIs(t *testing.T) {
 					"tools/list": good("tools", tool), "resources/list": good("resources", resource),
 					"resources/templates/list": good("resourceTemplates", template), "prompts/list": good("prompts", prompt),
 				}
-				for method, answer := range c.change {
-					all[method] = answer
-				}
+				maps.Copy(all, c.change)
 				s := startServer(t, modern, all)
 				code, out, errs := run(t, "", "inspect", s.url)
 				jsonCode, jsonOut, jsonErrs := run(t, "", "inspect", s.url, "--json")

@@ -9,6 +9,8 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // startStdio serves the one client at the other end of standard input and output.
@@ -21,6 +23,7 @@ func (a *App) startStdio(context.Context) error {
 		return nil
 	})
 
+	sluice.Conform(a.server)
 	a.server.AddReceivingMiddleware(a.recoverPanics)
 	stop, endInput := context.WithCancel(context.Background())
 	cut, giveUp := context.WithCancel(context.Background())

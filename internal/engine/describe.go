@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,8 +19,8 @@ type Description struct {
 	ServerInfo []byte
 	// Revisions are those that the server speaks, newest first; its options may have narrowed them.
 	Revisions []string
-	// TellsTools reports that the server tells when its tools change.
-	TellsTools bool
+	// TellsTools and TellsPrompts report that the server tells when its tools or prompts change.
+	TellsTools, TellsPrompts bool
 }
 
 // Describe asks the server what it is, once. The SDK keeps its identity to itself and
@@ -60,17 +59,18 @@ func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Desc
 		SupportedVersions []string                   `json:"supportedVersions"`
 		Meta              map[string]json.RawMessage `json:"_meta"`
 		Capabilities      struct {
-			Tools *struct {
+			Tools, Prompts *struct {
 				ListChanged bool `json:"listChanged"`
-			} `json:"tools"`
+			}
 		} `json:"capabilities"`
 	}
 	if err != nil || json.Unmarshal(raw, &result) != nil {
 		return d, false
 	}
 	d.Revisions = result.SupportedVersions
-	tools := result.Capabilities.Tools // absent as long as there are none; of the first, the SDK tells
+	tools, prompts := result.Capabilities.Tools, result.Capabilities.Prompts // absent as long as there are none; of the first, the SDK tells
 	d.TellsTools = tools == nil || tools.ListChanged
+	d.TellsPrompts = prompts == nil || prompts.ListChanged
 	d.ServerInfo = result.Meta[wire.MetaServerInfo]
 	return d, true
 }
@@ -84,7 +84,7 @@ func AppendResult(dst []byte, res mcp.Result) ([]byte, error) {
 	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
 		return result.AppendCallTool(dst, call, "", nil)
 	}
-	raw, err := marshal(res)
+	raw, err := result.Marshal(res)
 	return append(dst, raw...), err
 }
 
@@ -98,7 +98,7 @@ func (e *Engine) AppendModern(dst []byte, res mcp.Result, resultType string, edi
 	if call, ok := res.(*mcp.CallToolResult); ok && call != nil {
 		return result.AppendCallTool(dst, call, resultType, info)
 	}
-	raw, err := marshal(res)
+	raw, err := result.Marshal(res)
 	if err != nil {
 		return dst, err
 	}
@@ -106,14 +106,4 @@ func (e *Engine) AppendModern(dst []byte, res mcp.Result, resultType string, edi
 		raw = edit(raw)
 	}
 	return append(dst, wire.Complete(raw, strconv.Quote(resultType), info)...), nil
-}
-
-func marshal(res mcp.Result) (json.RawMessage, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(res); err != nil {
-		return nil, err
-	}
-	return bytes.TrimRight(buf.Bytes(), "\n"), nil
 }

@@ -28,8 +28,8 @@ type Engine struct {
 	server *mcp.Server
 	log    *slog.Logger
 
-	tools       atomic.Pointer[toolTable] // nil: to be read afresh
-	listed      atomic.Int64              // how often the list of tools has changed
+	tools       catalog[Tool]
+	prompts     catalog[[]string] // the arguments that they require
 	description atomic.Pointer[Description]
 
 	pool pool
@@ -109,8 +109,7 @@ func (e *Engine) Watch(changed, told func(method string, params json.RawMessage)
 	}
 	e.onChange, e.onTell, e.onClosed = changed, told, closed
 	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
-	e.listed.Add(1) // what was read before may have changed unheard
-	e.tools.Store(nil)
+	e.forget() // what was read before may have changed unheard
 	return err == nil, err
 }
 
@@ -165,11 +164,15 @@ func (o watchOutlet) Closed() {
 	f := o.e.onClosed
 	o.e.watcher = nil
 	o.e.mu.Unlock()
-	o.e.listed.Add(1)
-	o.e.tools.Store(nil)
+	o.e.forget()
 	if f != nil {
 		f()
 	}
+}
+
+func (e *Engine) forget() {
+	e.tools.forget()
+	e.prompts.forget()
 }
 
 func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
@@ -181,9 +184,11 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 	if wire.IsChange(m.Method) {
 		f = o.e.onChange
 	}
-	if m.Method == "notifications/tools/list_changed" {
-		o.e.listed.Add(1)
-		o.e.tools.Store(nil)
+	switch m.Method {
+	case "notifications/tools/list_changed":
+		o.e.tools.forget()
+	case "notifications/prompts/list_changed":
+		o.e.prompts.forget()
 	}
 	o.e.mu.Unlock()
 	if f != nil {

@@ -75,7 +75,7 @@ func (s *Session) Do(ctx context.Context, c *Call) (res mcp.Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	res, err = s.engine.composed()(Detached(ctx, c), c.Method, req)
+	res, err = s.engine.fitted(Detached(ctx, c), s.engine.composed(), c.Method, req)
 	if err == nil && isNil(res) {
 		err = noResult(c.Method)
 	}

@@ -111,7 +111,7 @@ func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra
 // call calls the composed handler. The guard turns a panic into an error, and no result of a request, too.
 func (s *Session) call(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 	s.engine.guard()
-	return s.engine.composed()(ctx, method, req)
+	return s.engine.fitted(ctx, s.engine.composed(), method, req)
 }
 
 // NegotiatedParams returns the params of initialize as if the client had asked for version.

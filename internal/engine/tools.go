@@ -20,48 +20,34 @@ type Tool struct {
 	Headers []wire.ParamHeader
 }
 
-type toolTable struct{ byName map[string]Tool }
-
-// Tool returns the definition of a tool as the server lists it to this session.
-// It is kept until the server says that its list has changed; before the engine watches, and from a server that does not say,
-// it is read each time.
+// Tool returns the definition of a tool as the server lists it to this session, or none if the list cannot be had: the call
+// itself will say why.
 func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra) Tool {
 	e := s.engine
-	seen, kept := e.listed.Load(), e.tools.Load()
-	// A middleware may list less to one client than to another: what is not in the list that is kept may be in this client's.
-	if kept != nil {
-		if tool, ok := kept.byName[name]; ok {
-			return tool
-		}
-	}
-	t := s.readTools(ctx, extra)
-	if t == nil {
-		return Tool{} // the list cannot be had; the call itself will say why
-	}
-	tool, ok := t.byName[name]
-	if ok && e.Watched() && e.Describe(ctx, extra).TellsTools && e.tools.CompareAndSwap(kept, t) && e.listed.Load() != seen {
-		e.tools.Store(nil) // it changed while it was read
-	}
+	tool, _ := e.tools.find(name,
+		func() map[string]Tool { return s.readTools(ctx, extra) },
+		func() bool { return e.Watched() && e.Describe(ctx, extra).TellsTools })
 	return tool
 }
 
-func (s *Session) readTools(ctx context.Context, extra *mcp.RequestExtra) *toolTable {
-	t := &toolTable{byName: make(map[string]Tool)}
-	params := &mcp.ListToolsParams{}
-	for {
+func (s *Session) readTools(ctx context.Context, extra *mcp.RequestExtra) map[string]Tool {
+	all := make(map[string]Tool)
+	ok := eachPage(func(cursor string) (string, bool) {
+		params := &mcp.ListToolsParams{Cursor: cursor}
 		res, err := s.safely(ctx, "tools/list", &mcp.ListToolsRequest{Session: s.ss, Params: params, Extra: extra})
 		list, ok := res.(*mcp.ListToolsResult)
-		if err != nil || !ok {
-			return nil
+		if err != nil || !ok || list == nil {
+			return "", false
 		}
-		for _, tool := range list.Tools {
-			t.byName[tool.Name] = describe(tool)
+		for _, tool := range present(list.Tools) {
+			all[tool.Name] = describe(tool)
 		}
-		if list.NextCursor == "" || list.NextCursor == params.Cursor {
-			return t
-		}
-		params = &mcp.ListToolsParams{Cursor: list.NextCursor}
+		return list.NextCursor, true
+	})
+	if !ok {
+		return nil
 	}
+	return all
 }
 
 func (s *Session) safely(ctx context.Context, method string, req mcp.Request) (res mcp.Result, err error) {

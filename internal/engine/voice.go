@@ -15,11 +15,12 @@ type Voice func(ctx context.Context, e *Engine, id string) (s *Session, done fun
 
 // voiced lets what is said on an SDK session that has been closed reach its client all the same. For a handler an
 // [mcp.ServerSession] lives as long as its client's session does; here it rests when nothing needs it, and another one
-// takes its place at the next request.
+// takes its place at the next request. And it fits what is said to the revision of the client.
 //
 //go:noinline // see guarded
 func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+		req = fittedRequest(req)
 		res, err := next(ctx, method, req)
 		ss, ok := req.GetSession().(*mcp.ServerSession)
 		if err == nil || e.Voice == nil || !ok || ss.ID() == "" || !isClosed(err) {

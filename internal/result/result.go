@@ -1,12 +1,14 @@
-// Package result writes the results that are answered most often as JSON,
-// byte for byte as the SDK writes them, without the SDK's detours: a tool's
-// result is marshalled three times there.
+// Package result fits what a server says to the revision of its client, and
+// writes the results that are answered most often as JSON, byte for byte as the
+// SDK writes them, without the SDK's detours: a tool's result is marshalled
+// three times there.
 //
 // It adds what the SDK's connection adds to a result, and knows nothing of
-// requests, envelopes and transports.
+// envelopes and transports.
 package result
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -131,4 +133,15 @@ func (w *writer) marshal(v any) {
 		w.err = err
 	}
 	w.out = append(w.out, data...)
+}
+
+// Marshal returns v as JSON, without HTML escapes, as the SDK's connection writes it.
+func Marshal(v any) (json.RawMessage, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(buf.Bytes(), "\n"), nil
 }

@@ -69,6 +69,18 @@ func (p Params) CheckArguments(method string) *Error {
 	if p.Arguments != nil && p.Arguments[0] != '{' && string(p.Arguments) != "null" {
 		return InvalidParams("Invalid params: arguments must be an object")
 	}
+	if method != "prompts/get" || p.Arguments == nil || p.Arguments[0] != '{' {
+		return nil
+	}
+	err := members(p.Arguments, func(key, value []byte) error {
+		if value[0] != '"' { // null would be taken for ""
+			return errors.New("argument " + strconv.Quote(string(key)) + " must be a string")
+		}
+		return nil
+	})
+	if err != nil {
+		return InvalidParams("Invalid params: " + err.Error())
+	}
 	return nil
 }
 

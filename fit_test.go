@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -80,7 +81,7 @@ func misfits() *mcp.Server {
 	s.AddPrompt(&mcp.Prompt{Name: "asks", Arguments: []*mcp.PromptArgument{{Name: "what", Required: true}, {Name: "more"}}}, askingPrompt)
 	for name, list := range reads {
 		s.AddResource(&mcp.Resource{URI: "test://" + name, Name: name}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
-			return &mcp.ReadResourceResult{Contents: list}, nil
+			return &mcp.ReadResourceResult{Contents: list()}, nil
 		})
 	}
 	for _, t := range []string{"items://café/{id}", "pct://caf%C3%A9/{id}", "two://café/{a}/über/{b}", "path://straße{/a,b}{?q}"} {
@@ -192,9 +193,15 @@ var contents = map[string]func() mcp.Content{
 	"nameless link": func() mcp.Content { return &mcp.ResourceLink{URI: "test://e"} },
 }
 
-var reads = map[string][]*mcp.ResourceContents{
-	"none": nil, "zero": {}, "text": {{}}, "blob": {{Blob: []byte{}}},
-	"mixed": {{Text: "t", MIMEType: "text/plain"}, {MIMEType: "text/plain", Meta: mcp.Meta{"k": "v"}}, {Blob: []byte("b")}},
+// reads are made afresh: the SDK writes URIs into what it gets.
+var reads = map[string]func() []*mcp.ResourceContents{
+	"none": func() []*mcp.ResourceContents { return nil },
+	"zero": func() []*mcp.ResourceContents { return []*mcp.ResourceContents{} },
+	"text": func() []*mcp.ResourceContents { return []*mcp.ResourceContents{{}} },
+	"blob": func() []*mcp.ResourceContents { return []*mcp.ResourceContents{{Blob: []byte{}}} },
+	"mixed": func() []*mcp.ResourceContents {
+		return []*mcp.ResourceContents{{Text: "t", MIMEType: "text/plain"}, {MIMEType: "text/plain", Meta: mcp.Meta{"k": "v"}}, {Blob: []byte("b")}}
+	},
 }
 
 // A fitting is one client of a revision.
@@ -251,9 +258,7 @@ func (f *fitting) send(t *testing.T, body object, header http.Header) *http.Resp
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, text/event-stream")
 	if f.session != "" {
@@ -280,26 +285,40 @@ type outcome struct {
 
 func (f *fitting) try(t *testing.T, method string, params object) outcome {
 	t.Helper()
-	header := http.Header{}
-	if f.stateless() {
-		params["_meta"] = object{
-			"io.modelcontextprotocol/protocolVersion":    f.revision,
-			"io.modelcontextprotocol/clientCapabilities": askable,
-		}
-		header.Set("Mcp-Protocol-Version", f.revision)
-		header.Set("Mcp-Method", method)
-		for _, key := range []string{"name", "uri"} {
-			if name, ok := params[key].(string); ok {
-				header.Set("Mcp-Name", headerValue(name))
-			}
-		}
-	}
-	answer := f.post(t, object{"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, header)
+	params = f.meta(params)
+	answer := f.post(t, object{"jsonrpc": "2.0", "id": 1, "method": method, "params": params}, f.header(method, params))
 	var out outcome
 	if err := json.Unmarshal(answer, &out); err != nil || out.Result == nil && out.Error == nil {
 		t.Fatalf("%s %v answered %s (%v)", method, params, answer, err)
 	}
 	return out
+}
+
+// meta returns params with what each request of 2026-07-28 carries.
+func (f *fitting) meta(params object) object {
+	if f.stateless() {
+		params["_meta"] = object{
+			"io.modelcontextprotocol/protocolVersion":    f.revision,
+			"io.modelcontextprotocol/clientCapabilities": askable,
+		}
+	}
+	return params
+}
+
+// header returns the headers that mirror a request of 2026-07-28.
+func (f *fitting) header(method string, params object) http.Header {
+	header := http.Header{}
+	if !f.stateless() {
+		return header
+	}
+	header.Set("Mcp-Protocol-Version", f.revision)
+	header.Set("Mcp-Method", method)
+	for _, key := range []string{"name", "uri"} {
+		if name, ok := params[key].(string); ok {
+			header.Set("Mcp-Name", headerValue(name))
+		}
+	}
+	return header
 }
 
 // ask returns the result, without what every result of its era has.
@@ -720,23 +739,97 @@ func (f *fitting) asked(t *testing.T) object {
 	}
 	res := f.send(t, object{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": object{"name": "ask"}}, nil)
 	defer res.Body.Close()
-	lines := bufio.NewScanner(res.Body)
-	for lines.Scan() {
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok || data == "" {
-			continue
-		}
-		var m struct {
-			Method string
-			Params object
-		}
-		if err := json.Unmarshal([]byte(data), &m); err != nil || m.Method == "" {
-			t.Fatalf("%s, want a request (%v)", data, err)
-		}
-		return m.Params
+	m, ok := <-events(t, res)
+	if !ok || m.Method == "" {
+		t.Fatalf("the call was answered with %+v, want a request", m)
 	}
-	t.Fatal("the stream has ended without a request")
-	return nil
+	return m.Params
+}
+
+// A client that has subscribed to one spelling hears of the resource when the server tells of another, and under its own.
+func TestSubscribedSpelling(t *testing.T) {
+	t.Parallel()
+	const uri, plain = "items://caf%C3%A9/1", "pct://caf%C3%A9/1"
+	for _, revision := range everyRevision[1:] {
+		t.Run(revision, func(t *testing.T) {
+			t.Parallel()
+			server := misfits()
+			c := fit(t, server, revision)
+			var res *http.Response
+			if c.stateless() {
+				params := c.meta(object{"notifications": object{"resourceSubscriptions": []string{uri, plain}}})
+				res = c.send(t, object{"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}, c.header("subscriptions/listen", params))
+			} else {
+				for _, uri := range []string{uri, plain, "items://caf%C3%A9/2"} {
+					c.ask(t, "resources/subscribe", object{"uri": uri})
+				}
+				c.ask(t, "resources/unsubscribe", object{"uri": "items://caf%C3%A9/2"})
+				res = c.listen(t)
+			}
+			defer res.Body.Close()
+			messages := events(t, res)
+			if c.stateless() {
+				ack := <-messages
+				granted, _ := ack.Params["notifications"].(object)
+				if diff := cmp.Diff(any([]any{uri, plain}), granted["resourceSubscriptions"]); diff != "" {
+					t.Errorf("acknowledged: %s", diff)
+				}
+			}
+			for _, updated := range []string{"items://café/2", "items://café/1", plain} {
+				if err := server.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: updated}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, want := range []string{uri, plain} {
+				if m := <-messages; m.Method != "notifications/resources/updated" || m.Params["uri"] != want {
+					t.Errorf("heard %+v, want %s", m, want)
+				}
+			}
+		})
+	}
+}
+
+// listen opens the stream of a session.
+func (f *fitting) listen(t *testing.T) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Mcp-Session-Id", f.session)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// A said is a message of the server's.
+type said struct {
+	Method string
+	Params object
+}
+
+// events reads a stream, until it ends.
+func events(t *testing.T, res *http.Response) <-chan said {
+	t.Helper()
+	out := make(chan said, 16)
+	go func() {
+		defer close(out)
+		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+			data, ok := strings.CutPrefix(lines.Text(), "data: ")
+			if !ok || data == "" {
+				continue
+			}
+			var m said
+			if err := json.Unmarshal([]byte(data), &m); err != nil {
+				t.Errorf("%s: %v", data, err)
+			}
+			out <- m
+		}
+	}()
+	return out
 }
 
 // headerValue writes a name that a header cannot carry as it is (Streamable HTTP, "Standard Request Headers").

@@ -62,6 +62,17 @@ func naughty() *mcp.Server {
 	mcp.AddTool(server, &mcp.Tool{Name: "panic"}, func(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, any, error) {
 		panic("a tool gave up")
 	})
+	mcp.AddTool(server, &mcp.Tool{Name: "list"}, func(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, []any, error) {
+		return nil, []any{1}, nil
+	})
+	prompt := &mcp.Prompt{Name: "asks", Arguments: []*mcp.PromptArgument{{Name: "what", Required: true}}}
+	server.AddPrompt(prompt, func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+		return &mcp.GetPromptResult{}, nil
+	})
+	template := &mcp.ResourceTemplate{Name: "items", URITemplate: "items://café/{id}"}
+	server.AddResourceTemplate(template, func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: r.Params.URI}}}, nil
+	})
 	return server
 }
 

@@ -108,3 +108,33 @@ func TestStdioSurvivesItsTools(t *testing.T) {
 		}
 	}
 }
+
+// What the endpoint makes fit for clients over HTTP, this transport does, too: in a session, and in calls of 2026-07-28.
+func TestStdioSaysWhatClientsCanRead(t *testing.T) {
+	t.Parallel()
+	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
+	p := start(t, []string{"CMD_TEST_CHILD=1"}, os.Args[0], "--transport=stdio")
+	p.send(hello)
+	p.until("the handshake", func() bool { return p.messages()[`"hello"`] != "" })
+	for i, request := range []struct{ method, params, want string }{
+		{"tools/list", `{}`, `{"inputSchema":{"type":"object","additionalProperties":false},"name":"list"}`},
+		{"tools/list", `{` + meta + `}`, `"outputSchema":{"type":["null","array"],"items":{}}`},
+		{"tools/call", `{"name":"list","arguments":{}}`, `"result":{"content":[{"type":"text","text":"[1]"}]}`},
+		{"tools/call", `{"name":"list","arguments":{},` + meta + `}`, `"structuredContent":[1]`},
+		{"prompts/get", `{"name":"asks"}`, `"code":-32602`},
+		{"prompts/get", `{"name":"asks","arguments":{"what":""}}`, `"messages":[]`},
+		{"resources/read", `{"uri":"items://caf%C3%A9/1"}`, `"contents":[{"uri":"items://caf%C3%A9/1","text":""}]`},
+		{"resources/read", `{"uri":"items://caf%C3%A9/1",` + meta + `}`, `"contents":[{"uri":"items://caf%C3%A9/1","text":""}]`},
+	} {
+		id := fmt.Sprint(i)
+		p.send(`{"jsonrpc":"2.0","id":` + id + `,"method":"` + request.method + `","params":` + request.params + "}\n")
+		p.until("an answer", func() bool { return p.messages()[id] != "" })
+		if got := p.messages()[id]; !strings.Contains(got, request.want) {
+			t.Errorf("%s %s: %s, want %s", request.method, request.params, got, request.want)
+		}
+	}
+	p.stdin.Close()
+	if code := p.wait(patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

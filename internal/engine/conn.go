@@ -50,6 +50,8 @@ type conn struct {
 	closeOnce sync.Once
 	done      chan struct{}
 
+	spellings spellings
+
 	mu      sync.Mutex
 	relayed map[jsonrpc.ID]chan *jsonrpc.Response // calls that went through the connection
 	seq     int64
@@ -155,7 +157,7 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 				c.feed(resp)
 			}
 		}
-		if err := c.out.Say(ctx, out); err != nil {
+		if err := c.say(ctx, out); err != nil {
 			return rejected(err)
 		}
 		return nil

@@ -112,12 +112,24 @@ func (e *Engine) panicked(method string, p any) error {
 
 // Relay sends the call through the SDK's connection and returns the raw result.
 func (s *Session) Relay(ctx context.Context, c *Call) (json.RawMessage, error) {
+	switch c.Method {
+	case "resources/subscribe":
+		return s.subscribe(ctx, c)
+	case "resources/unsubscribe":
+		return s.unsubscribe(ctx, c)
+	case "subscriptions/listen":
+		return s.listen(ctx, c)
+	}
+	return s.relay(ctx, c, c.Params)
+}
+
+func (s *Session) relay(ctx context.Context, c *Call, params json.RawMessage) (json.RawMessage, error) {
 	s.engine.guard()
 	id := c.ID
 	if id == nil {
 		id = s.conn.nextID()
 	}
-	resp, err := s.conn.relay(ctx, c.Method, c.Params, id, c.Extra)
+	resp, err := s.conn.relay(ctx, c.Method, params, id, c.Extra)
 	if err != nil {
 		return nil, err
 	}

@@ -27,12 +27,12 @@ func read(ctx context.Context, next mcp.MethodHandler, r *mcp.ReadResourceReques
 		return res, nil
 	}
 	if isNothing(err, uri) {
-		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{}, Cacheable: mcp.Cacheable{CacheScope: "private"}}, nil
+		return nothing(), nil
 	}
 	if !isNotFound(err) {
 		return res, err
 	}
-	spelled := spelling(ctx, next, r, uri)
+	spelled := spelling(uri, lists(ctx, next, r.Session, r.Params.Meta, r.Extra))
 	if spelled == uri {
 		return res, err
 	}
@@ -41,7 +41,7 @@ func read(ctx context.Context, next mcp.MethodHandler, r *mcp.ReadResourceReques
 	res, second := next(ctx, method, &again)
 	switch {
 	case isNothing(second, spelled):
-		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{}, Cacheable: mcp.Cacheable{CacheScope: "private"}}, nil
+		return nothing(), nil
 	case isNotFound(second):
 		return res, err // in the client's own words
 	case second != nil:
@@ -54,6 +54,11 @@ func read(ctx context.Context, next mcp.MethodHandler, r *mcp.ReadResourceReques
 // other mark for it than its words.
 func isNothing(err error, uri string) bool {
 	return err != nil && err.Error() == "reading resource "+uri+": read handler returned nil information"
+}
+
+// nothing is the result of reading nothing. Whom the handler's own would have been for, if it said so, is lost: nobody else.
+func nothing() *mcp.ReadResourceResult {
+	return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{}, Cacheable: mcp.Cacheable{CacheScope: "private"}}
 }
 
 // isNotFound reports whether the error says that there is no such resource.
@@ -84,46 +89,64 @@ func restored(res mcp.Result, spelled, uri string) mcp.Result {
 	return &c
 }
 
-// spelling returns the URI as the server that lists its resources by next would write it; if it has none like that, uri itself.
-func spelling[P mcp.Params](ctx context.Context, next mcp.MethodHandler, r *mcp.ServerRequest[P], uri string) string {
+// A lister returns one page of a list of the server's, or nil.
+type lister func(method, cursor string) mcp.Result
+
+// lists returns the lister for a request with this session, metadata and extra, which next handles.
+func lists(ctx context.Context, next mcp.MethodHandler, ss *mcp.ServerSession, meta mcp.Meta, extra *mcp.RequestExtra) lister {
+	return func(method, cursor string) mcp.Result {
+		var req mcp.Request
+		if method == "resources/list" {
+			req = &mcp.ListResourcesRequest{Session: ss, Params: &mcp.ListResourcesParams{Meta: meta, Cursor: cursor}, Extra: extra}
+		} else {
+			req = &mcp.ListResourceTemplatesRequest{Session: ss, Params: &mcp.ListResourceTemplatesParams{Meta: meta, Cursor: cursor}, Extra: extra}
+		}
+		res, err := next(ctx, method, req)
+		if err != nil || isNil(res) {
+			return nil
+		}
+		return res
+	}
+}
+
+// spelling returns the URI as the server with these lists would write it; if it has none like that, uri itself.
+func spelling(uri string, list lister) string {
 	normal := wire.NormalURI(uri)
 	if normal == uri && !strings.Contains(uri, "%") {
 		return uri // it has one spelling only
 	}
-	found := uri
+	found := ""
 	eachPage(func(cursor string) (string, bool) {
-		req := &mcp.ListResourcesRequest{Session: r.Session, Params: &mcp.ListResourcesParams{Meta: r.Params.GetMeta(), Cursor: cursor}, Extra: r.Extra}
-		res, err := next(ctx, "resources/list", req)
-		list, ok := res.(*mcp.ListResourcesResult)
-		if err != nil || !ok || list == nil {
+		page, ok := list("resources/list", cursor).(*mcp.ListResourcesResult)
+		if !ok {
 			return "", false
 		}
-		for _, resource := range present(list.Resources) {
-			if resource.URI != uri && wire.NormalURI(resource.URI) == normal {
-				found = resource.URI
-				return "", true
+		for _, r := range present(page.Resources) {
+			if r.URI == uri || found == "" && wire.NormalURI(r.URI) == normal {
+				found = r.URI
 			}
 		}
-		return list.NextCursor, true
+		return page.NextCursor, found != uri
 	})
-	if found != uri {
+	if found != "" {
 		return found
 	}
 	eachPage(func(cursor string) (string, bool) {
-		params := &mcp.ListResourceTemplatesParams{Meta: r.Params.GetMeta(), Cursor: cursor}
-		res, err := next(ctx, "resources/templates/list", &mcp.ListResourceTemplatesRequest{Session: r.Session, Params: params, Extra: r.Extra})
-		list, ok := res.(*mcp.ListResourceTemplatesResult)
-		if err != nil || !ok || list == nil {
+		page, ok := list("resources/templates/list", cursor).(*mcp.ListResourceTemplatesResult)
+		if !ok {
 			return "", false
 		}
-		for _, t := range present(list.ResourceTemplates) {
+		for _, t := range present(page.ResourceTemplates) {
 			if spelled, ok := spelledBy(t.URITemplate, normal); ok {
 				found = spelled
-				return "", true
+				return "", false
 			}
 		}
-		return list.NextCursor, true
+		return page.NextCursor, true
 	})
+	if found == "" {
+		return uri
+	}
 	return found
 }
 

@@ -31,9 +31,6 @@ func NormalURI(uri string) string {
 	return string(out)
 }
 
-// SameURI reports whether two URIs are one, perhaps written differently.
-func SameURI(a, b string) bool { return a == b || NormalURI(a) == NormalURI(b) }
-
 const upperHex = "0123456789ABCDEF"
 
 func unhex(c byte) byte {

@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/jsonschema-go/jsonschema"
@@ -739,8 +740,8 @@ func (f *fitting) asked(t *testing.T) object {
 	}
 	res := f.send(t, object{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": object{"name": "ask"}}, nil)
 	defer res.Body.Close()
-	m, ok := <-events(t, res)
-	if !ok || m.Method == "" {
+	m := hear(t, events(t, res))
+	if m.Method == "" {
 		t.Fatalf("the call was answered with %+v, want a request", m)
 	}
 	return m.Params
@@ -769,7 +770,7 @@ func TestSubscribedSpelling(t *testing.T) {
 			defer res.Body.Close()
 			messages := events(t, res)
 			if c.stateless() {
-				ack := <-messages
+				ack := hear(t, messages)
 				granted, _ := ack.Params["notifications"].(object)
 				if diff := cmp.Diff(any([]any{uri, plain}), granted["resourceSubscriptions"]); diff != "" {
 					t.Errorf("acknowledged: %s", diff)
@@ -781,7 +782,7 @@ func TestSubscribedSpelling(t *testing.T) {
 				}
 			}
 			for _, want := range []string{uri, plain} {
-				if m := <-messages; m.Method != "notifications/resources/updated" || m.Params["uri"] != want {
+				if m := hear(t, messages); m.Method != "notifications/resources/updated" || m.Params["uri"] != want {
 					t.Errorf("heard %+v, want %s", m, want)
 				}
 			}
@@ -830,6 +831,21 @@ func events(t *testing.T, res *http.Response) <-chan said {
 		}
 	}()
 	return out
+}
+
+// hear returns the next message.
+func hear(t *testing.T, messages <-chan said) said {
+	t.Helper()
+	select {
+	case m, ok := <-messages:
+		if ok {
+			return m
+		}
+		t.Fatal("the stream has ended")
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing is said")
+	}
+	return said{}
 }
 
 // headerValue writes a name that a header cannot carry as it is (Streamable HTTP, "Standard Request Headers").

@@ -19,12 +19,27 @@ func (h *Handler) Drain(ctx context.Context) error {
 	var err error
 	select {
 	case <-h.calls.Idle():
+		select { // none is begun any more: what begins a task is a call
+		case <-h.tasksDone():
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 		h.calls.LetGo(h.replica != nil)
 	}
 	h.stateful.Leave()
 	return err
+}
+
+// tasksDone returns a channel that is closed when this replica works on no task.
+func (h *Handler) tasksDone() <-chan struct{} {
+	if h.tasks != nil {
+		return h.tasks.Idle()
+	}
+	done := make(chan struct{})
+	close(done)
+	return done
 }
 
 // Close lets go of what is in flight and frees everything. Sessions stay in a store that was given in
@@ -34,6 +49,9 @@ func (h *Handler) Close() error {
 	h.calls.LetGo(h.replica != nil)
 	h.stateful.EndConnections()
 	h.changes.Stop()
+	if h.tasks != nil {
+		h.tasks.Close() // other replicas go on with what is not finished
+	}
 	if h.replica != nil {
 		h.replica.Stop()
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/stateful"
 	"github.com/sluice-mcp/sluice/internal/stateless"
+	"github.com/sluice-mcp/sluice/internal/task"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
@@ -45,6 +46,7 @@ type Handler struct {
 	sessions *session.Manager
 	servers  *servers.Servers
 	changes  *changes.Changes
+	tasks    *task.Keeper     // nil when there are none
 	replica  *replica.Replica // nil when nobody shares the store
 	store    store.Store
 }
@@ -109,7 +111,19 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		View:      renderer,
 		Log:       o.Logger,
 	})
+	if !o.NoTasks {
+		h.tasks = task.New(task.Config{
+			Store:           h.store,
+			Log:             o.Logger,
+			Name:            name,
+			Replica:         h.replica,
+			Resume:          func(r *task.Record) task.Round { return h.stateless.Resume(r) },
+			Max:             o.MaxTasks,
+			MaxPerPrincipal: o.MaxTasksPerPrincipal,
+		})
+	}
 	h.stateless = stateless.New(stateless.Config{
+		Tasks:     tasksOf(h.tasks, &o),
 		Server:    h.server,
 		Principal: o.Principal,
 		Calls:     h.calls,
@@ -132,8 +146,19 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	if shared {
 		h.replica.Start(h.takeNote, h.doubt)
 		h.changes.Start()
+		if h.tasks != nil {
+			h.tasks.Start()
+		}
 	}
 	return h
+}
+
+// tasksOf returns what the stateless era needs for tasks, or nil if there are none.
+func tasksOf(k *task.Keeper, o *Options) *stateless.Tasks {
+	if k == nil {
+		return nil
+	}
+	return &stateless.Tasks{Keeper: k, TTL: o.TaskTTL.Milliseconds(), Keep: o.TaskKeep.Milliseconds(), Poll: time.Second.Milliseconds()}
 }
 
 // ServeHTTP implements [http.Handler].
@@ -194,15 +219,19 @@ func (h *Handler) revisions(r *http.Request) []string {
 
 // takeNote takes a note of another replica.
 func (h *Handler) takeNote(n replica.Note) {
-	if !h.sessions.Take(n) {
-		h.changes.Take(n)
+	if h.sessions.Take(n) || h.tasks != nil && h.tasks.Take(n) {
+		return
 	}
+	h.changes.Take(n)
 }
 
 // doubt mends what lost notes may have left wrong.
 func (h *Handler) doubt() {
 	h.sessions.Doubt()
 	h.changes.Doubt()
+	if h.tasks != nil {
+		h.tasks.Doubt()
+	}
 }
 
 var (

@@ -56,6 +56,16 @@ type Options struct {
 	// MaxCalls bounds the calls in flight at this replica, MaxCallsPerPrincipal those of
 	// one principal other than "". Zero means 10 000 and 1 000.
 	MaxCalls, MaxCallsPerPrincipal int
+
+	// NoTasks has no call become a task, whatever tools say: where nothing runs after the response, as on AWS Lambda.
+	NoTasks bool
+	// TaskTTL is how long a task may take, from its creation, when its tool says nothing else. Zero means 1 hour.
+	TaskTTL time.Duration
+	// TaskKeep is how long the end of a task can be seen, at least. Zero means 15 minutes.
+	TaskKeep time.Duration
+	// MaxTasks bounds the tasks that this replica works on at a time, MaxTasksPerPrincipal those of one principal other
+	// than "". Tasks that wait for their client do not count. Zero means 10 000 and 1 000.
+	MaxTasks, MaxTasksPerPrincipal int
 }
 
 func (o *Options) setDefaults() {
@@ -74,6 +84,10 @@ func (o *Options) setDefaults() {
 	def(&o.MaxSessionsPerPrincipal, 1_000)
 	def(&o.MaxCalls, 10_000)
 	def(&o.MaxCallsPerPrincipal, 1_000)
+	def(&o.TaskTTL, time.Hour)
+	def(&o.TaskKeep, 15*time.Minute)
+	def(&o.MaxTasks, 10_000)
+	def(&o.MaxTasksPerPrincipal, 1_000)
 }
 
 func def[T ~int | ~int64](v *T, value T) {

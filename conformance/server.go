@@ -34,6 +34,7 @@ func newServer() (*mcp.Server, error) {
 	addChangingTools(s)
 	addResources(s)
 	addPrompts(s)
+	addTasks(s)
 	if err := addSkills(s); err != nil {
 		return nil, fmt.Errorf("add the skills: %w", err)
 	}

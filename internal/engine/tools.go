@@ -18,6 +18,30 @@ type Tool struct {
 	Repeatable bool
 	// Headers are the Mcp-Param-* headers that mirror its arguments.
 	Headers []wire.ParamHeader
+	// Task is what its owner has said of its calls as tasks, or nil.
+	Task *TaskHint
+}
+
+// MetaTask is the key in a tool's _meta under which its [TaskHint] stands, as JSON.
+const MetaTask = "io.github.sluice-mcp/task"
+
+// TaskHint says when calls of a tool become tasks. Times are in milliseconds; zero is the endpoint's.
+type TaskHint struct {
+	Mode         string `json:"mode"` // never, prefer, require; "" is left to the endpoint
+	AskFirst     bool   `json:"askFirst,omitempty"`
+	TTL          int64  `json:"ttlMs,omitempty"`
+	Keep         int64  `json:"keepMs,omitempty"`
+	PollInterval int64  `json:"pollIntervalMs,omitempty"`
+}
+
+// HasTasks reports whether the server lists to this session a tool whose calls may become tasks by its owner's word.
+func (s *Session) HasTasks(ctx context.Context, extra *mcp.RequestExtra) bool {
+	for _, tool := range s.readTools(ctx, extra) {
+		if tool.Task != nil && tool.Task.Mode != "never" {
+			return true
+		}
+	}
+	return false
 }
 
 // Tool returns the definition of a tool as the server lists it to this session, or none if the list cannot be had: the call
@@ -60,7 +84,7 @@ func (s *Session) safely(ctx context.Context, method string, req mcp.Request) (r
 }
 
 func describe(t *mcp.Tool) Tool {
-	out := Tool{}
+	out := Tool{Task: taskHint(t.Meta)}
 	if a := t.Annotations; a != nil {
 		out.Repeatable = a.ReadOnlyHint || a.IdempotentHint
 	}
@@ -70,6 +94,20 @@ func describe(t *mcp.Tool) Tool {
 	}
 	out.Headers = paramHeaders(nil, nil, schema)
 	return out
+}
+
+// taskHint reads what [MetaTask] says, whether it was written in Go or came as JSON.
+func taskHint(meta mcp.Meta) *TaskHint {
+	said, ok := meta[MetaTask]
+	if !ok {
+		return nil
+	}
+	raw, err := json.Marshal(said)
+	hint := new(TaskHint)
+	if err != nil || json.Unmarshal(raw, hint) != nil {
+		return nil
+	}
+	return hint
 }
 
 // paramHeaders collects the x-mcp-header annotations that are reachable from the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -16,6 +17,9 @@ import (
 func (p *Endpoint) appendResult(dst []byte, rn *run.Run, c *call) ([]byte, error) {
 	ctx := rn.Context()
 	asked := &engine.Call{Method: rn.Method, Params: c.raw, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
+	if strings.HasPrefix(rn.Method, "tasks/") {
+		return p.appendTask(dst, rn, c)
+	}
 	if !engine.Direct(rn.Method) {
 		result, err := relay(ctx, rn, c, asked)
 		if err == nil && len(result) > 0 && result[0] == '{' { // the SDK gives a type to its own results only
@@ -29,15 +33,29 @@ func (p *Endpoint) appendResult(dst []byte, rn *run.Run, c *call) ([]byte, error
 		return nil, err
 	}
 	defer server.Return()
+	var tool engine.Tool
 	if rn.Method == "tools/call" {
-		tool := server.Tool(ctx, wire.Unquote(c.params.Name), c.extra)
+		tool = server.Tool(ctx, wire.Unquote(c.params.Name), c.extra)
 		if e := wire.CheckParams(wire.Header(c.extra.Header), tool.Headers, c.params.Arguments); e != nil {
 			return nil, e
 		}
 	}
-	res, err := p.do(ctx, c, server, asked)
+	isTask, e := p.becomesTask(c, tool.Task)
+	if e != nil {
+		return nil, e
+	}
+	res, err := p.admit(ctx, c, server, asked)
+	if err == nil && res == nil {
+		if isTask {
+			return p.begin(dst, rn, c, tool, asked)
+		}
+		res, err = server.Do(ctx, asked)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if c.method == "server/discover" {
+		return p.finishDiscover(ctx, dst, c, server, res)
 	}
 	return p.finish(dst, c, server.Capabilities(), res)
 }
@@ -70,6 +88,16 @@ func (p *Endpoint) finish(dst []byte, c *call, caps *mcp.ClientCapabilities, res
 		})
 	}
 	return c.engine.AppendModern(dst, res, "complete", nil)
+}
+
+// finishDiscover is finish for server/discover, whose result names the extensions that this endpoint serves besides.
+func (p *Endpoint) finishDiscover(ctx context.Context, dst []byte, c *call, server *engine.Session, res mcp.Result) ([]byte, error) {
+	return c.engine.AppendModern(dst, res, "complete", func(raw json.RawMessage) json.RawMessage {
+		if c.principal != "" {
+			raw = wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))
+		}
+		return p.advertise(ctx, c, server, raw)
+	})
 }
 
 // cacheable are the methods whose complete results carry caching hints (Caching, "Cacheable Results").

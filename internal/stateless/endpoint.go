@@ -7,6 +7,7 @@ package stateless
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -32,6 +33,7 @@ type Config struct {
 	Calls     *inflight.Calls
 	Workers   *run.Workers
 	Changes   *changes.Changes
+	Tasks     *Tasks // nil: there are none
 	View      *view.Renderer
 	StateKeys [][]byte // nil: one is made
 	StateTTL  time.Duration
@@ -59,6 +61,7 @@ type call struct {
 	engine    *engine.Engine
 	principal string
 	extra     *mcp.RequestExtra
+	request   *http.Request
 }
 
 // calls are empty ones, for the next requests: no handler gets to see one (350 bytes of each request).
@@ -100,7 +103,7 @@ func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message)
 		TimeUp:   func() { view.TimeUp(rn) },
 		Patience: view.Patience,
 	}
-	if !engine.Direct(m.Method) {
+	if !engine.Direct(m.Method) && taskMethods[m.Method] == nil {
 		shown.Patience = view.LongPatience
 	}
 	if m.Method == "subscriptions/listen" {
@@ -116,6 +119,8 @@ var removed = map[string]bool{
 	"initialize": true, "ping": true, "logging/setLevel": true,
 	"resources/subscribe": true, "resources/unsubscribe": true,
 }
+
+var errNoServer = errors.New("no server for this request")
 
 // check applies the rules of the revision.
 func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
@@ -145,9 +150,9 @@ func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
 		return nil, wire.MethodNotFound(m.Method)
 	}
 	if c.engine = p.Server(r); c.engine == nil {
-		return nil, wire.InvalidRequest("no server for this request")
+		return nil, wire.InvalidRequest(errNoServer.Error())
 	}
-	c.extra = caller.Extra(r)
+	c.extra, c.request = caller.Extra(r), r
 	if versions := c.engine.Describe(r.Context(), c.extra).Revisions; !slices.Contains(versions, wire.Rev2026) {
 		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
 	}
@@ -175,5 +180,5 @@ func respond(rn *run.Run, response []byte, err error) {
 	}
 	e := *engine.ToError(err)
 	e.Code = wire.ModernCode(e.Code)
-	rn.Answer(wire.AppendError(nil, rn.ID, &e), wire.ModernStatus(e.Code))
+	rn.Answer(wire.AppendError(nil, rn.ID, &e), busyStatus(&e))
 }

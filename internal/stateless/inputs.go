@@ -133,8 +133,9 @@ func isURL(p *mcp.ElicitParams) bool {
 	return p.Mode == "url" || p.Mode == "" && (p.URL != "" || p.ElicitationID != "")
 }
 
-// do calls the handler with the client's answers, if it brings any, once they have been checked.
-func (p *Endpoint) do(ctx context.Context, c *call, server *engine.Session, asked *engine.Call) (mcp.Result, error) {
+// admit checks the client's answers, if it brings any, and has asked bring them to the handler. The handler may have to be
+// called to know what it asks for; when it then asks for nothing, its result is returned, and the call is over.
+func (p *Endpoint) admit(ctx context.Context, c *call, server *engine.Session, asked *engine.Call) (mcp.Result, error) {
 	state, responses := c.params.RequestState, c.params.InputResponses
 	if state != nil && string(state) != "null" {
 		if state[0] != '"' {
@@ -148,10 +149,10 @@ func (p *Endpoint) do(ctx context.Context, c *call, server *engine.Session, aske
 			return nil, wire.InvalidParams("Invalid params: " + err.Error())
 		}
 		asked.Params, asked.Parsed = wire.ReplaceMember(asked.Params, "requestState", wire.AppendString(nil, s.State)), nil
-		return server.Do(ctx, asked)
+		return nil, nil
 	}
 	if len(responses) == 0 || responses[0] != '{' {
-		return server.Do(ctx, asked) // none, or for the SDK to refuse
+		return nil, nil // none, or for the SDK to refuse
 	}
 	// Answers without the state that the client was asked with: nothing says what they must match. So the
 	// handler is asked what it asks for, and gets them when they do.
@@ -171,7 +172,7 @@ func (p *Endpoint) do(ctx context.Context, c *call, server *engine.Session, aske
 		return nil, wire.InvalidParams("Invalid params: " + err.Error())
 	}
 	asked.Params = wire.SetMembers(wire.RemoveMembers(params, "requestState"), wire.Pair{Key: "requestState", Value: wire.AppendString(nil, *interim.state)})
-	return server.Do(ctx, asked)
+	return nil, nil
 }
 
 // checkInputs checks the accepted answers to elicitations against their schemas. A missing answer is no
@@ -180,42 +181,52 @@ func checkInputs(schemas map[string]json.RawMessage, responses []byte) error {
 	if len(responses) == 0 || len(schemas) == 0 {
 		return nil
 	}
-	var answers map[string]struct {
-		Action  string          `json:"action"`
-		Content json.RawMessage `json:"content"`
-	}
+	var answers map[string]json.RawMessage
 	if err := json.Unmarshal(responses, &answers); err != nil {
 		return fmt.Errorf("inputResponses: %w", err)
 	}
-	for key, raw := range schemas {
-		answer, ok := answers[key]
-		if !ok {
-			continue
-		}
-		switch answer.Action {
-		case "decline", "cancel":
-			continue
-		case "accept":
-		default:
-			return fmt.Errorf("inputResponses: %s: action must be accept, decline or cancel", strconv.Quote(key))
-		}
-		var schema jsonschema.Schema
-		if err := json.Unmarshal(raw, &schema); err != nil {
-			return fmt.Errorf("inputResponses: %s: %w", strconv.Quote(key), err)
-		}
-		resolved, err := schema.Resolve(nil)
-		if err != nil {
-			return fmt.Errorf("inputResponses: %s: %w", strconv.Quote(key), err)
-		}
-		content := map[string]any{}
-		if len(answer.Content) > 0 {
-			if err := json.Unmarshal(answer.Content, &content); err != nil {
-				return fmt.Errorf("inputResponses: %s: content must be an object", strconv.Quote(key))
+	for key, schema := range schemas {
+		if answer, ok := answers[key]; ok {
+			if err := checkInput(key, schema, answer); err != nil {
+				return err
 			}
 		}
-		if err := resolved.Validate(content); err != nil {
-			return fmt.Errorf("inputResponses: %s does not match what was asked for: %w", strconv.Quote(key), err)
+	}
+	return nil
+}
+
+// checkInput checks one answer to an elicitation.
+func checkInput(key string, raw, response json.RawMessage) error {
+	var answer struct {
+		Action  string          `json:"action"`
+		Content json.RawMessage `json:"content"`
+	}
+	if err := json.Unmarshal(response, &answer); err != nil {
+		return fmt.Errorf("inputResponses: %s: %w", strconv.Quote(key), err)
+	}
+	switch answer.Action {
+	case "decline", "cancel":
+		return nil
+	case "accept":
+	default:
+		return fmt.Errorf("inputResponses: %s: action must be accept, decline or cancel", strconv.Quote(key))
+	}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(raw, &schema); err != nil {
+		return fmt.Errorf("inputResponses: %s: %w", strconv.Quote(key), err)
+	}
+	resolved, err := schema.Resolve(nil)
+	if err != nil {
+		return fmt.Errorf("inputResponses: %s: %w", strconv.Quote(key), err)
+	}
+	content := map[string]any{}
+	if len(answer.Content) > 0 {
+		if err := json.Unmarshal(answer.Content, &content); err != nil {
+			return fmt.Errorf("inputResponses: %s: content must be an object", strconv.Quote(key))
 		}
+	}
+	if err := resolved.Validate(content); err != nil {
+		return fmt.Errorf("inputResponses: %s does not match what was asked for: %w", strconv.Quote(key), err)
 	}
 	return nil
 }

@@ -73,12 +73,17 @@ func CheckStandard(h Header, method string, p Params) *Error {
 		name = p.Name
 	case "resources/read":
 		name = p.URI
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		name = p.TaskID
 	default:
 		return nil
 	}
 	got, present, err = h.single(HeaderName)
 	if err != nil {
 		return err
+	}
+	if !present && p.TaskID != nil && name != nil && strings.HasPrefix(method, "tasks/") {
+		return nil // the extension binds clients only, and the SDK's own does not send it
 	}
 	if !present {
 		return HeaderMismatch("Header mismatch: Mcp-Name is missing")

@@ -13,12 +13,15 @@ const (
 	MetaLogLevel           = "io.modelcontextprotocol/logLevel"
 	MetaServerInfo         = "io.modelcontextprotocol/serverInfo"
 	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
+
+	// ExtensionTasks names the Tasks extension among the capabilities of either side.
+	ExtensionTasks = "io.modelcontextprotocol/tasks"
 )
 
 // Params are the members of a request's params that the endpoint itself acts
 // on, raw. Absent ones are nil.
 type Params struct {
-	Name, URI, Arguments, InputResponses, RequestState, Meta []byte
+	Name, URI, Arguments, InputResponses, RequestState, TaskID, Meta []byte
 }
 
 // ParseParams reads params, which must be an object or absent. A member that occurs
@@ -41,6 +44,8 @@ func ParseParams(raw []byte) (Params, *Error) {
 			field = &p.InputResponses
 		case "requestState":
 			field = &p.RequestState
+		case "taskId":
+			field = &p.TaskID
 		case "_meta":
 			field = &p.Meta
 		default:

@@ -1,0 +1,348 @@
+package stateless
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/caller"
+	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/task"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// This file is where calls and tasks meet (SEP-2663, the Tasks extension): which call becomes a task, what executes a task's
+// rounds, and what the methods of the extension answer.
+
+// Tasks has what the endpoint needs for tasks.
+type Tasks struct {
+	Keeper *task.Keeper
+	// TTL, Keep and Poll are for tools that say nothing else, in milliseconds.
+	TTL, Keep, Poll int64
+}
+
+// declaresTasks reports whether this very request declares the extension. What an earlier one declared means nothing.
+func (c *call) declaresTasks() bool {
+	return wire.Member(wire.Member(c.meta.ClientCapabilities, "extensions"), wire.ExtensionTasks) != nil
+}
+
+// errUndeclared is for a client that cannot be served without the extension (Tasks, "Capability Negotiation").
+func errUndeclared() *wire.Error {
+	return &wire.Error{
+		Code:    wire.CodeMissingCapability,
+		Message: "Missing required client capability: the extension " + wire.ExtensionTasks,
+		Data:    json.RawMessage(`{"requiredCapabilities":{"extensions":{"` + wire.ExtensionTasks + `":{}}}}`),
+	}
+}
+
+// becomesTask reports whether a call of a tool becomes a task, or that it must and cannot.
+func (p *Endpoint) becomesTask(c *call, hint *engine.TaskHint) (bool, *wire.Error) {
+	if hint == nil || p.Tasks == nil || hint.Mode != "prefer" && hint.Mode != "require" {
+		return false, nil
+	}
+	if !c.declaresTasks() {
+		if hint.Mode == "require" {
+			return false, errUndeclared()
+		}
+		return false, nil
+	}
+	// What is asked before the task begins is asked in the call (Tasks, "Task Creation").
+	first := c.params.InputResponses == nil && c.params.RequestState == nil
+	return !(hint.AskFirst && first), nil
+}
+
+// begin makes a task of a call, and appends its handle to dst. asked is checked, and has what the client has answered so far.
+func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, asked *engine.Call) ([]byte, error) {
+	or := func(said, def int64) int64 {
+		if said > 0 {
+			return said
+		}
+		return def
+	}
+	ctx := rn.Context()
+	r, err := p.Tasks.Keeper.Create(ctx, &task.Record{
+		Principal:  c.principal,
+		TTL:        or(tool.Task.TTL, p.Tasks.TTL),
+		Keep:       or(tool.Task.Keep, p.Tasks.Keep),
+		Poll:       or(tool.Task.PollInterval, p.Tasks.Poll),
+		Repeatable: tool.Repeatable,
+		Origin:     caller.Origin(c.request),
+	}, asked.Params)
+	if err != nil {
+		if errors.Is(err, store.ErrUnavailable) {
+			p.Log.Error("a task is not begun", "error", err)
+		}
+		return nil, task.Error(err)
+	}
+	if !rn.Open() { // its client has left without the handle: nobody could ever ask for it
+		p.Tasks.Keeper.Abandon(r)
+		return nil, run.ErrCancelled
+	}
+	p.Tasks.Keeper.Begin(r, p.round(c.engine, c.extra, run.Outside(ctx)))
+	handle := wire.Complete(r.AppendHandle(nil), `"task"`, c.engine.Describe(ctx, c.extra).ServerInfo)
+	return append(dst, handle...), nil
+}
+
+// round executes rounds of a task with a server, on behalf of the client that extra tells of. values has what HTTP middleware knew
+// of the request.
+func (p *Endpoint) round(e *engine.Engine, extra *mcp.RequestExtra, values context.Context) task.Round {
+	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) (o task.Outcome) {
+		err := e.Safely("tools/call", func() (err error) {
+			o, err = p.execute(&roundContext{ctx, values}, e, extra, r, params, say)
+			return err
+		})
+		if err != nil {
+			failed := *engine.ToError(err)
+			failed.Code = wire.ModernCode(failed.Code)
+			o = task.Outcome{Err: &failed}
+		}
+		return o
+	}
+}
+
+// roundContext ends with the round and has the values of the request.
+type roundContext struct {
+	context.Context
+	values context.Context
+}
+
+// Value implements [context.Context].
+func (c *roundContext) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, say func(string)) (task.Outcome, error) {
+	if r.Round > 1 {
+		again := []wire.Pair{}
+		params = wire.RemoveMembers(params, "inputResponses", "requestState")
+		if len(r.Answers) > 0 {
+			answers, err := json.Marshal(r.Answers)
+			if err != nil {
+				return task.Outcome{}, err
+			}
+			again = append(again, wire.Pair{Key: "inputResponses", Value: answers})
+		}
+		if r.State != nil {
+			again = append(again, wire.Pair{Key: "requestState", Value: wire.AppendString(nil, *r.State)})
+		}
+		params = wire.SetMembers(params, again...)
+	}
+	meta, bad := wire.ParseMeta(wire.Member(params, "_meta"))
+	if bad != nil {
+		return task.Outcome{}, bad
+	}
+	if meta.ProgressToken == nil { // tools say nothing of their progress to a client that has not asked
+		meta.ProgressToken = wire.AppendString(nil, r.ID)
+		all := wire.SetMembers(wire.RemoveMembers(wire.Member(params, "_meta"), "progressToken"), wire.Pair{Key: "progressToken", Value: meta.ProgressToken})
+		params = wire.ReplaceMember(params, "_meta", all)
+	}
+	out := &taskOutlet{say: say}
+	server, err := e.Lend(r.Principal, meta, out)
+	if err != nil {
+		return task.Outcome{}, err
+	}
+	defer server.Return()
+	ctx = context.WithValue(ctx, outletKey{}, out)
+	res, err := server.Do(task.With(ctx, r.ID), &engine.Call{Method: "tools/call", Params: params, Token: meta.ProgressToken, Extra: extra})
+	if err != nil {
+		return task.Outcome{}, err
+	}
+	if interim := asInterim(res); interim != nil {
+		return askedOf(server.Capabilities(), interim)
+	}
+	failed := false
+	if call, ok := res.(*mcp.CallToolResult); ok {
+		failed = call.IsError
+	}
+	data, err := e.AppendModern(nil, res, "complete", nil)
+	return task.Outcome{Result: data, IsError: failed}, err
+}
+
+// askedOf is the outcome of a round that asks.
+func askedOf(caps *mcp.ClientCapabilities, i *interim) (o task.Outcome, err error) {
+	if e := mayAsk(caps, i.requests); e != nil {
+		return o, e
+	}
+	schemas, err := i.schemas()
+	if err != nil {
+		return o, err
+	}
+	for key := range i.requests {
+		request, err := json.Marshal(mcp.InputRequestMap{key: i.requests[key]})
+		if err != nil {
+			return o, fmt.Errorf("input request %q: %w", key, err)
+		}
+		o.Asked = append(o.Asked, task.Ask{Key: key, Request: wire.Member(request, key), Schema: schemas[key]})
+	}
+	if len(o.Asked) == 0 {
+		return o, wire.Internal("Internal error: the tool asks for nothing")
+	}
+	if *i.state != "" {
+		o.State = i.state
+	}
+	return o, nil
+}
+
+// Resume implements [task.Config].Resume: a round without a request of the client.
+func (p *Endpoint) Resume(r *task.Record) task.Round {
+	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) task.Outcome {
+		request, err := caller.Recall(ctx, r.Origin)
+		if err != nil {
+			return task.Outcome{Err: wire.Internal(err.Error())}
+		}
+		e := p.Server(request)
+		if e == nil {
+			return task.Outcome{Err: wire.Internal(errNoServer.Error())}
+		}
+		return p.round(e, caller.Extra(request), request.Context())(ctx, r, params, say)
+	}
+}
+
+type outletKey struct{}
+
+// A taskOutlet takes what a handler says while it works on a task.
+type taskOutlet struct {
+	say func(string)
+}
+
+// Say implements [engine.Outlet]. Progress becomes the status message; there is nobody to tell anything else.
+func (o *taskOutlet) Say(ctx context.Context, m engine.Outgoing) error {
+	if m.Reply != nil {
+		return errNoRequests
+	}
+	if ctx.Value(outletKey{}) != o { // of a handler that has outlived its round
+		return errNotThisCall
+	}
+	if m.Method == "notifications/progress" {
+		o.say(progressText(m.Params))
+	}
+	return nil
+}
+
+// progressText is what progress says, else how far it is: "3 of 10".
+func progressText(params json.RawMessage) string {
+	if text := wire.Member(params, "message"); len(text) > 0 && text[0] == '"' && string(text) != `""` {
+		return wire.Unquote(text)
+	}
+	text := string(wire.Member(params, "progress"))
+	if total := wire.Member(params, "total"); len(total) > 0 && string(total) != "0" {
+		text += " of " + string(total)
+	}
+	return text
+}
+
+// methods of the extension.
+var taskMethods = map[string]func(*Endpoint, context.Context, *call) ([]byte, error){
+	"tasks/get":    (*Endpoint).getTask,
+	"tasks/update": (*Endpoint).updateTask,
+	"tasks/cancel": (*Endpoint).cancelTask,
+}
+
+// appendTask answers a method of the extension. That the client has declared it comes first, so that one that has not learns
+// nothing of a task.
+func (p *Endpoint) appendTask(dst []byte, rn *run.Run, c *call) ([]byte, error) {
+	method := taskMethods[c.method]
+	if method == nil || p.Tasks == nil {
+		return nil, wire.MethodNotFound(c.method)
+	}
+	if !c.declaresTasks() {
+		return nil, errUndeclared()
+	}
+	if len(c.params.TaskID) == 0 || c.params.TaskID[0] != '"' {
+		return nil, wire.InvalidParams("Invalid params: " + c.method + " needs a taskId that is a string")
+	}
+	result, err := method(p, rn.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return append(dst, wire.Complete(result, `"complete"`, c.engine.Describe(rn.Context(), c.extra).ServerInfo)...), nil
+}
+
+func (p *Endpoint) getTask(ctx context.Context, c *call) ([]byte, error) {
+	r, result, err := p.Tasks.Keeper.Get(ctx, wire.Unquote(c.params.TaskID), c.principal)
+	if err != nil {
+		return nil, p.taskError(err)
+	}
+	return r.AppendDetail(nil, result), nil
+}
+
+func (p *Endpoint) updateTask(ctx context.Context, c *call) ([]byte, error) {
+	var answers map[string]json.RawMessage
+	if err := json.Unmarshal(c.params.InputResponses, &answers); err != nil || answers == nil {
+		return nil, wire.InvalidParams("Invalid params: tasks/update needs inputResponses that are an object")
+	}
+	check := func(a task.Ask, answer json.RawMessage) error {
+		if len(answer) == 0 || answer[0] != '{' {
+			return wire.InvalidParams("Invalid params: inputResponses: an answer must be an object")
+		}
+		if len(a.Schema) == 0 {
+			return nil
+		}
+		if err := checkInput(a.Key, a.Schema, answer); err != nil {
+			return wire.InvalidParams("Invalid params: " + err.Error())
+		}
+		return nil
+	}
+	err := p.Tasks.Keeper.Update(ctx, wire.Unquote(c.params.TaskID), c.principal, answers, check, p.round(c.engine, c.extra, run.Outside(ctx)))
+	if err != nil {
+		return nil, p.taskError(err)
+	}
+	return []byte("{}"), nil
+}
+
+func (p *Endpoint) cancelTask(ctx context.Context, c *call) ([]byte, error) {
+	if err := p.Tasks.Keeper.Cancel(ctx, wire.Unquote(c.params.TaskID), c.principal); err != nil {
+		return nil, p.taskError(err)
+	}
+	return []byte("{}"), nil
+}
+
+func (p *Endpoint) taskError(err error) error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	told := task.Error(err)
+	if told.Code == wire.CodeInternal || errors.Is(err, store.ErrUnavailable) {
+		p.Log.Error("tasks are out of reach", "error", err)
+	}
+	return told
+}
+
+// advertise has a result of server/discover name the extension, if a task can arise.
+func (p *Endpoint) advertise(ctx context.Context, c *call, server *engine.Session, raw json.RawMessage) json.RawMessage {
+	if p.Tasks == nil || !server.HasTasks(ctx, c.extra) {
+		return raw
+	}
+	caps := wire.Member(raw, "capabilities")
+	if len(caps) == 0 || caps[0] != '{' {
+		return raw
+	}
+	extensions := wire.Member(caps, "extensions")
+	if len(extensions) == 0 || extensions[0] != '{' {
+		extensions = []byte("{}")
+	}
+	with := wire.SetMembers(wire.RemoveMembers(extensions, wire.ExtensionTasks), wire.Pair{Key: wire.ExtensionTasks, Value: []byte("{}")})
+	caps = wire.SetMembers(wire.RemoveMembers(caps, "extensions"), wire.Pair{Key: "extensions", Value: with})
+	return wire.ReplaceMember(raw, "capabilities", caps)
+}
+
+// busyStatus is the HTTP status of an error of this room.
+func busyStatus(e *wire.Error) int {
+	if e.Code != wire.CodeBusy {
+		return wire.ModernStatus(e.Code)
+	}
+	if e.Message == task.ErrTooManyOfYours.Error() {
+		return http.StatusTooManyRequests
+	}
+	return http.StatusServiceUnavailable
+}

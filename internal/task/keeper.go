@@ -1,0 +1,332 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/replica"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// ErrUnknown: there is no such task, no longer, or it is another principal's. Which one is nothing for a client to know.
+var ErrUnknown = errors.New("unknown task")
+
+// ErrTooMany: this replica works on as many tasks as it may.
+var ErrTooMany = errors.New("too many tasks at this server")
+
+// ErrTooManyOfYours: it works on as many of this principal as it may.
+var ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
+
+// Config is what a [Keeper] is made with. Every field but Replica must be set.
+type Config struct {
+	Store store.Store
+	Log   *slog.Logger
+	// Name is this replica's, unique among all that share the store.
+	Name string
+	// Replica is nil when nobody shares the store.
+	Replica *replica.Replica
+	// Resume returns what executes the next round of a task that comes here without a request of its client, because the replica
+	// that worked on it is lost.
+	Resume func(*Record) Round
+	// Max bounds the tasks that this replica works on at a time, MaxPerPrincipal those of one principal other than "".
+	Max, MaxPerPrincipal int
+}
+
+// Keeper keeps tasks. It is safe for concurrent use.
+type Keeper struct {
+	Config
+	pages   pages
+	ctx     context.Context // ends with Close
+	stop    context.CancelFunc
+	workers sync.WaitGroup
+
+	mu      sync.Mutex
+	working map[string]*work // by task ID
+	by      map[string]int   // by principal
+	leaving bool
+	idle    chan struct{} // closed when no work is left; nil while nobody waits
+	sub     store.Subscription
+	heard   map[string]map[*Watch]struct{} // by task ID
+}
+
+// New returns a keeper that works on nothing yet.
+func New(c Config) *Keeper {
+	k := &Keeper{Config: c, working: make(map[string]*work), by: make(map[string]int), heard: make(map[string]map[*Watch]struct{})}
+	k.ctx, k.stop = context.WithCancel(context.Background())
+	k.pages = pages{store: c.Store, replica: c.Name, shared: c.Replica != nil}
+	return k
+}
+
+// Start begins to look after the tasks of lost replicas, which must be known to the others by now.
+func (k *Keeper) Start() {
+	if k.Replica != nil {
+		k.workers.Go(k.watchOwners)
+	}
+}
+
+// Close leaves what is being worked on to other replicas, as if this one had died.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.leaving = true
+	for _, w := range k.working {
+		w.cancel(errLost)
+	}
+	k.mu.Unlock()
+	k.stop()
+	k.workers.Wait()
+}
+
+func recordKey(id string) string { return "task:" + id }
+
+var errLost = errors.New("another replica has taken the task over")
+
+// Create keeps a new task and returns it; r has what its caller knows. It is in the store when it returns, and
+// begins with [Keeper.Begin]. Errors: ErrTooMany, store.ErrUnavailable.
+func (k *Keeper) Create(ctx context.Context, r *Record, params json.RawMessage) (*Record, error) {
+	now := time.Now()
+	r.ID, r.Mark = rand.Text(), rand.Text()
+	r.Created, r.Updated = now.UnixMilli(), now.UnixMilli()
+	r.Status, r.Owner, r.Round = Working, k.Name, 1
+	if err := k.reserve(r.ID, r.Principal, false); err != nil {
+		return nil, err
+	}
+	err := k.create(ctx, r, params)
+	if err != nil {
+		k.release(r.ID, r.Principal)
+		return nil, err
+	}
+	return r, nil
+}
+
+func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) (err error) {
+	if r.Params, err = k.write(ctx, "task-in:"+r.ID, params, r.kept(time.Now())); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	// The page comes with the record and not after it: nobody would look for a task that is on no page.
+	paged := make(chan error, 1)
+	go func() { paged <- k.pages.add(ctx, r.ID) }()
+	err = k.Store.Create(ctx, recordKey(r.ID), raw, r.kept(time.Now()))
+	if page := <-paged; err == nil {
+		err = page
+	}
+	if err != nil {
+		k.pages.remove(r.ID)
+		return fmt.Errorf("keeping a task: %w", err)
+	}
+	return nil
+}
+
+// Get returns a task of a principal, and its result if it is completed. Errors: ErrUnknown, store.ErrUnavailable.
+func (k *Keeper) Get(ctx context.Context, id, principal string) (*Record, json.RawMessage, error) {
+	r, _, err := k.load(ctx, id)
+	if err == nil && r.Principal != principal {
+		err = ErrUnknown
+	}
+	if err == nil && k.overdue(r) {
+		r, err = k.change(ctx, id, func(r *Record) (bool, error) { return r.expired(time.Now()), nil })
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := k.Read(ctx, r.Result)
+	if errors.Is(err, store.ErrNotFound) {
+		err = ErrUnknown
+	}
+	return r, result, err
+}
+
+// grace is how far the clocks of replicas may differ before one fails what another works on.
+const grace = 5 * time.Second
+
+func (k *Keeper) overdue(r *Record) bool {
+	late := time.Duration(0)
+	if r.Owner != "" && r.Owner != k.Name {
+		late = grace
+	}
+	return !r.Status.Final() && time.Since(r.ends()) >= late
+}
+
+func (k *Keeper) load(ctx context.Context, id string) (*Record, []byte, error) {
+	raw, err := k.Store.Get(ctx, recordKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading a task: %w", err)
+	}
+	r := new(Record)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, nil, fmt.Errorf("reading a task: %w", err)
+	}
+	return r, raw, nil
+}
+
+// change writes what f makes of a record, which f may be asked several times. When f reports false, nothing is written. It
+// returns the record as it is then.
+func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, error)) (*Record, error) {
+	for {
+		r, raw, err := k.load(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		next := r.clone()
+		write, err := f(next)
+		if errors.Is(err, errTaking) {
+			select {
+			case <-time.After(10 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				return r, store.ErrUnavailable
+			}
+		}
+		if err != nil || !write {
+			return r, err
+		}
+		next.Mark = rand.Text()
+		value, err := json.Marshal(next)
+		if err != nil {
+			return nil, err
+		}
+		err = k.Store.Swap(ctx, recordKey(id), raw, value, next.kept(time.Now()))
+		switch {
+		case err == nil:
+		case errors.Is(err, store.ErrConflict):
+			continue
+		case errors.Is(err, store.ErrNotFound):
+			return nil, ErrUnknown
+		default:
+			// Nothing is known of the outcome. What stands there now says it.
+			if now, _, e := k.load(ctx, id); e != nil || now.Mark != next.Mark {
+				return nil, fmt.Errorf("changing a task: %w", err)
+			}
+		}
+		k.tell(id)
+		return next, nil
+	}
+}
+
+// Update takes the answers of the client. check refuses one that is not what was asked for; nothing is taken then. The last answer
+// that is missing makes this replica work on the task, with round. Errors: ErrUnknown, ErrTooMany,
+// store.ErrUnavailable, those of check.
+func (k *Keeper) Update(ctx context.Context, id, principal string, answers map[string]json.RawMessage, check func(Ask, json.RawMessage) error, round Round) error {
+	reserved, begun := false, false
+	r, err := k.change(ctx, id, func(r *Record) (bool, error) {
+		begun = false
+		if r.Principal != principal {
+			return false, ErrUnknown
+		}
+		now := time.Now()
+		if r.expired(now) {
+			return true, nil
+		}
+		for key, a := range answers {
+			if ask, outstanding := r.Asked[key]; outstanding && r.Status == InputRequired {
+				if err := check(ask, a); err != nil {
+					return false, err
+				}
+			}
+		}
+		took, all := r.answer(answers, now)
+		if all {
+			// A place on this replica's pages comes before the task is its own, or nobody would look for it.
+			if !reserved {
+				if err := k.reserve(id, principal, false); err != nil {
+					return false, err
+				}
+				reserved = true
+				if err := k.pages.add(ctx, id); err != nil {
+					return false, err
+				}
+			}
+			r.own(k.Name, now)
+			r.Round++
+			begun = true
+		}
+		return took, nil
+	})
+	switch {
+	case err == nil && begun:
+		k.Begin(r, round)
+	case reserved:
+		k.pages.remove(id)
+		k.release(id, principal)
+	}
+	return err
+}
+
+const noteCancel = "task.cancel"
+
+type cancelNote struct {
+	ID string `json:"id"`
+}
+
+// Cancel asks for the end of a task. One that nobody works on ends at once; of another one, the replica that does is told.
+// Errors: ErrUnknown, store.ErrUnavailable.
+func (k *Keeper) Cancel(ctx context.Context, id, principal string) error {
+	r, err := k.change(ctx, id, func(r *Record) (bool, error) {
+		switch {
+		case r.Principal != principal:
+			return false, ErrUnknown
+		case r.Status.Final():
+			return false, nil
+		case r.Owner == "":
+			r.finish(Cancelled, time.Now())
+			return true, nil
+		}
+		again := r.CancelWanted
+		r.CancelWanted = true
+		return !again, nil
+	})
+	switch {
+	case err != nil || r.Status.Final():
+		return err
+	case r.Owner == k.Name:
+		k.cancelHere(id)
+		return nil
+	case k.Replica == nil:
+		return nil
+	}
+	// When nobody takes the note, the mark still stands: who works on the task, or takes it over, heeds it.
+	if _, err := k.Replica.Send(ctx, r.Owner, noteCancel, cancelNote{id}); err != nil {
+		k.Log.Warn("a replica is not told that its task is cancelled", "error", err)
+	}
+	return nil
+}
+
+// Take takes a note of another replica, and reports whether it was for tasks.
+func (k *Keeper) Take(n replica.Note) bool {
+	if n.Kind != noteCancel {
+		return false
+	}
+	var body cancelNote
+	if err := json.Unmarshal(n.Body, &body); err != nil {
+		k.Log.Error("unreadable note", "note", n.Kind, "error", err)
+		return true
+	}
+	k.cancelHere(body.ID)
+	return true
+}
+
+// Error is what a client is told of an error of this package.
+func Error(err error) *wire.Error {
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return wire.InvalidParams("Invalid params: there is no task with this taskId, or no longer")
+	case errors.Is(err, ErrTooMany):
+		return &wire.Error{Code: wire.CodeBusy, Message: err.Error()}
+	case errors.Is(err, store.ErrUnavailable):
+		return &wire.Error{Code: wire.CodeBusy, Message: "Tasks are out of reach"}
+	}
+	return wire.Internal("Internal error")
+}

@@ -1,0 +1,300 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// A Round executes the work of a task until it ends or asks its client something. It is called once. params are those
+// of the call; say makes a text the status message. When ctx ends, the client wants no more, or the time is up.
+type Round func(ctx context.Context, r *Record, params json.RawMessage, say func(string)) Outcome
+
+// ErrCancelled is the cause of a round's context when the client has cancelled the task.
+var ErrCancelled = errors.New("task cancelled by the client")
+
+var errTooLong = errors.New("the task took longer than its time to live")
+
+// cancelGrace is how long a handler has to come to its end after a cancellation.
+const cancelGrace = 5 * time.Second
+
+// errTaking: another request of the client is taking the task, or the round before has just ended and is being put away.
+var errTaking = errors.New("the task is being taken")
+
+// work is a round that is executed here.
+type work struct {
+	k      *Keeper
+	id     string
+	claims int
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	said  string      // not written yet
+	timer *time.Timer // for what was said; nil when nothing waits
+	last  time.Time
+	over  bool
+}
+
+// reserve counts a task that this replica is about to work on. force passes the limits.
+func (k *Keeper) reserve(id, principal string, force bool) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !force {
+		switch {
+		case k.leaving:
+			return store.ErrUnavailable
+		case len(k.working) >= k.Max:
+			return ErrTooMany
+		case principal != "" && k.by[principal] >= k.MaxPerPrincipal:
+			return ErrTooManyOfYours
+		}
+	}
+	if _, mine := k.working[id]; mine {
+		return errTaking
+	}
+	ctx, cancel := context.WithCancelCause(k.ctx)
+	k.working[id] = &work{k: k, id: id, ctx: ctx, cancel: cancel}
+	if principal != "" {
+		k.by[principal]++
+	}
+	return nil
+}
+
+func (k *Keeper) release(id, principal string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w := k.working[id]; w != nil {
+		w.cancel(nil)
+		delete(k.working, id)
+	}
+	if principal != "" {
+		if k.by[principal]--; k.by[principal] <= 0 {
+			delete(k.by, principal)
+		}
+	}
+	if len(k.working) == 0 && k.idle != nil {
+		close(k.idle)
+		k.idle = nil
+	}
+}
+
+// Working is how many tasks this replica works on.
+func (k *Keeper) Working() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.working)
+}
+
+// Idle returns a channel that is closed when this replica works on no task.
+func (k *Keeper) Idle() <-chan struct{} {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.idle == nil {
+		k.idle = make(chan struct{})
+	}
+	idle := k.idle
+	if len(k.working) == 0 {
+		close(idle)
+		k.idle = nil
+	}
+	return idle
+}
+
+// Abandon undoes [Keeper.Create] for a client that never got to know of its task.
+func (k *Keeper) Abandon(r *Record) {
+	ctx, cancel := context.WithTimeout(k.ctx, 5*time.Second)
+	defer cancel()
+	_ = k.Store.Delete(ctx, recordKey(r.ID)) // it expires otherwise
+	k.drop(ctx, r.Params)
+	k.pages.remove(r.ID)
+	k.release(r.ID, r.Principal)
+}
+
+// Begin executes a round of a task that is this replica's. It does not wait.
+func (k *Keeper) Begin(r *Record, round Round) {
+	k.mu.Lock()
+	w := k.working[r.ID]
+	k.mu.Unlock()
+	w.claims = r.Claims
+	k.workers.Go(func() {
+		defer k.release(r.ID, r.Principal)
+		w.run(r, round)
+	})
+}
+
+func (k *Keeper) cancelHere(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if w := k.working[id]; w != nil {
+		w.cancel(ErrCancelled)
+	}
+}
+
+// run executes the round and writes how it ended.
+func (w *work) run(r *Record, round Round) {
+	if r.CancelWanted {
+		w.cancel(ErrCancelled)
+	}
+	late := time.AfterFunc(time.Until(r.ends()), func() { w.cancel(errTooLong) })
+	defer late.Stop()
+
+	done := make(chan Outcome, 1)
+	go func() { done <- w.execute(r, round) }()
+	var o Outcome
+	select {
+	case o = <-done:
+	case <-w.ctx.Done():
+		switch cause := context.Cause(w.ctx); {
+		case errors.Is(cause, ErrCancelled):
+			o = w.outlast(done)
+		case errors.Is(cause, errTooLong):
+			o = Outcome{Err: wire.Internal("The task took longer than its time to live")}
+		default: // another replica goes on with it
+			w.stopTalking()
+			return
+		}
+	}
+	w.stopTalking()
+	w.finish(o)
+	w.cancel(nil)
+}
+
+// outlast gives a handler that was cancelled its time, and takes what comes in it.
+func (w *work) outlast(done <-chan Outcome) Outcome {
+	timer := time.NewTimer(cancelGrace)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		return o
+	case <-timer.C:
+	case <-w.k.ctx.Done():
+	}
+	return Outcome{Err: wire.Internal(ErrCancelled.Error())}
+}
+
+func (w *work) execute(r *Record, round Round) Outcome {
+	params, err := w.k.Read(w.ctx, r.Params)
+	if err != nil {
+		return Outcome{Err: wire.Internal("The parameters of the task are lost")}
+	}
+	o := round(w.ctx, r, params, w.say)
+	if len(o.Result) > MaxResult {
+		return Outcome{Err: wire.Internal("The result of the task is too large to be kept")}
+	}
+	return o
+}
+
+// finish writes an outcome, and tries until the task is kept no longer: work that is done must not be lost to an
+// outage of the store.
+func (w *work) finish(o Outcome) {
+	k := w.k
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := w.write(o)
+		if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, errLost) {
+			break
+		}
+		k.Log.Warn("the end of a task is not kept yet", "error", err)
+		select {
+		case <-time.After(pause):
+			continue
+		case <-k.ctx.Done():
+		}
+		return // its page stays, so that another replica goes on with it
+	}
+	k.pages.remove(w.id)
+}
+
+func (w *work) write(o Outcome) error {
+	k, ctx := w.k, w.k.ctx
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var result Large
+	if o.Err == nil && len(o.Asked) == 0 {
+		r, _, err := k.load(ctx, w.id)
+		if err != nil {
+			return err
+		}
+		log := "task-out:" + w.id + ":" + rand.Text()[:8]
+		if result, err = k.write(ctx, log, o.Result, r.kept(time.Now())+time.Duration(r.Keep)*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	params := Large{}
+	r, err := k.change(ctx, w.id, func(r *Record) (bool, error) {
+		if r.Status.Final() || r.Owner != k.Name || r.Claims != w.claims {
+			return false, errLost
+		}
+		params = r.Params
+		r.end(o, result, time.Now())
+		return true, nil
+	})
+	if err != nil || r.Result.Log != result.Log {
+		k.drop(ctx, result)
+	}
+	if err == nil && r.Status.Final() {
+		k.drop(ctx, params)
+	}
+	return err
+}
+
+// say makes a text the status message, once in a poll interval: nobody looks more often.
+func (w *work) say(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
+	w.said = shorten(text)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(time.Until(w.last.Add(time.Second)), w.tell)
+	}
+}
+
+func (w *work) tell() {
+	w.mu.Lock()
+	text, over := w.said, w.over
+	w.timer, w.last = nil, time.Now()
+	w.mu.Unlock()
+	if over {
+		return
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+	defer cancel()
+	_, err := w.k.change(ctx, w.id, func(r *Record) (bool, error) {
+		switch {
+		case r.Status.Final() || r.Owner != w.k.Name || r.Claims != w.claims:
+			w.cancel(errLost)
+			return false, errLost
+		case r.CancelWanted:
+			w.cancel(ErrCancelled) // the note may have been lost
+			return false, nil
+		}
+		now := time.Now()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.over || r.Message == text {
+			return false, nil
+		}
+		r.Message, r.Updated = text, now.UnixMilli()
+		return true, nil
+	})
+	if err != nil && !errors.Is(err, errLost) {
+		w.k.Log.Debug("a status message is not kept", "error", err)
+	}
+}
+
+func (w *work) stopTalking() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}

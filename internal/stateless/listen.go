@@ -28,6 +28,10 @@ type listen struct {
 
 	mu   sync.Mutex
 	held []engine.Outgoing // said before the acknowledgement
+
+	// Of a subscription that has tasks: those that the acknowledgement names, and when it was said.
+	tasks        []string
+	acknowledged chan struct{}
 }
 
 // maxHeld bounds what is said before the acknowledgement.
@@ -52,8 +56,28 @@ func (p *Endpoint) listen(rn *run.Run, c *call) {
 	if p.Calls.Leaving() { // EndListens may have come before it
 		stop()
 	}
-	result, err := l.serve(ctx, c)
+	result, err := p.serveListen(ctx, l, c)
 	respond(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
+}
+
+// serveListen parks until the subscription ends, and tells of tasks meanwhile: the SDK does not know them, and ends a subscription to
+// nothing else at once.
+func (p *Endpoint) serveListen(ctx context.Context, l *listen, c *call) ([]byte, error) {
+	tasks, err := p.watchTasks(ctx, l, c)
+	if err != nil {
+		return nil, err
+	}
+	if tasks == nil {
+		return l.serve(ctx, c)
+	}
+	l.tasks, l.acknowledged = tasks.ids, make(chan struct{})
+	defer tasks.end()
+	go tasks.tell(ctx)
+	result, err := l.serve(ctx, c)
+	if err == nil {
+		<-ctx.Done()
+	}
+	return result, err
 }
 
 // serve parks until the subscription ends. The SDK tells listens apart by their session, so each has its own.
@@ -93,8 +117,11 @@ func (l *listen) Say(ctx context.Context, m engine.Outgoing) error {
 	if err := json.Unmarshal(wire.Member(m.Params, "notifications"), &w); err != nil {
 		return err
 	}
-	err := l.offer(m.Method, m.Params)
+	err := l.offer(m.Method, l.withTasks(m.Params))
 	l.wants.Store(&w)
+	if l.acknowledged != nil {
+		close(l.acknowledged)
+	}
 	for _, m := range l.held {
 		err = errors.Join(err, l.offer(m.Method, m.Params))
 	}

@@ -82,7 +82,7 @@ func CheckStandard(h Header, method string, p Params) *Error {
 	if err != nil {
 		return err
 	}
-	if !present && p.TaskID != nil && name != nil && strings.HasPrefix(method, "tasks/") {
+	if !present && strings.HasPrefix(method, "tasks/") {
 		return nil // the extension binds clients only, and the SDK's own does not send it
 	}
 	if !present {

@@ -1,0 +1,645 @@
+package sluice
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+)
+
+// taskReply is a Task, of whatever kind, or an error.
+type taskReply struct {
+	Status        int    `json:"-"` // of HTTP
+	ResultType    string `json:"resultType"`
+	TaskID        string `json:"taskId"`
+	State         string `json:"status"`
+	Message       string `json:"statusMessage"`
+	CreatedAt     string
+	LastUpdatedAt string
+	TTLMs         *int64 `json:"ttlMs"`
+	PollMs        *int64 `json:"pollIntervalMs"`
+	InputRequests map[string]struct {
+		Method string
+		Params json.RawMessage
+	}
+	Result *struct {
+		ResultType string
+		Content    []struct{ Text string }
+		IsError    bool
+	}
+	Content []struct{ Text string } // of a result that is no task
+	Error   *struct {
+		Code    int
+		Message string
+		Data    json.RawMessage
+	}
+}
+
+func (r *taskReply) text() string {
+	if r.Result == nil || len(r.Result.Content) == 0 {
+		return ""
+	}
+	return r.Result.Content[0].Text
+}
+
+// taskClient sends requests of 2026-07-28.
+type taskClient struct {
+	caps      string
+	principal string
+}
+
+const taskCaps = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
+
+// do sends a request and returns its reply. An error says that there was none.
+func (c taskClient) do(ctx context.Context, at *site, method, name, params string) (*taskReply, error) {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"m","method":%q,"params":{%s,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s}}}`, method, params, c.caps)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range map[string]string{"Accept": bothTypes, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name, "X-Principal": c.principal} {
+		if v != "" {
+			req.Header.Set(k, v)
+		}
+	}
+	resp, err := at.RoundTrip(req) //nolint:bodyclose // the response's reader closes it
+	if err != nil {
+		return nil, err
+	}
+	a := newResponse(resp)
+	defer a.close()
+	var data []byte
+	if a.stream() {
+		for {
+			e, err := a.next()
+			if err != nil {
+				return nil, err
+			}
+			if m := e.message(); m.ID != nil {
+				data = []byte(e.data)
+				break
+			}
+		}
+	} else if data, err = io.ReadAll(a.Body); err != nil {
+		return nil, err
+	}
+	var m struct {
+		Result json.RawMessage
+		Error  json.RawMessage
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return nil, err
+	}
+	r := &taskReply{Status: resp.StatusCode}
+	if m.Error != nil {
+		return r, json.Unmarshal([]byte(`{"error":`+string(m.Error)+`}`), r)
+	}
+	return r, json.Unmarshal(m.Result, r)
+}
+
+func (c taskClient) must(t *testing.T, at *site, method, name, params string) *taskReply {
+	t.Helper()
+	r, err := c.do(t.Context(), at, method, name, params)
+	if err != nil {
+		t.Fatalf("%s: %v", method, err)
+	}
+	return r
+}
+
+func (c taskClient) call(t *testing.T, at *site, tool, args string) *taskReply {
+	t.Helper()
+	return c.must(t, at, "tools/call", tool, fmt.Sprintf(`"name":%q,"arguments":%s`, tool, args))
+}
+
+func (c taskClient) get(t *testing.T, at *site, id string) *taskReply {
+	t.Helper()
+	return c.must(t, at, "tasks/get", id, fmt.Sprintf(`"taskId":%q`, id))
+}
+
+func (c taskClient) update(t *testing.T, at *site, id, answers string) *taskReply {
+	t.Helper()
+	return c.must(t, at, "tasks/update", id, fmt.Sprintf(`"taskId":%q,"inputResponses":%s`, id, answers))
+}
+
+func (c taskClient) cancel(t *testing.T, at *site, id string) *taskReply {
+	t.Helper()
+	return c.must(t, at, "tasks/cancel", id, fmt.Sprintf(`"taskId":%q`, id))
+}
+
+// executions counts how often a tool has begun, by its argument, at all replicas.
+type executions struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (e *executions) add(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n == nil {
+		e.n = make(map[string]int)
+	}
+	e.n[what]++
+}
+
+func (e *executions) of(what string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.n[what]
+}
+
+// taskServer has a tool for each thing that a task can do.
+func taskServer(ran *executions) *mcp.Server {
+	s := mcp.NewServer(&mcp.Implementation{Name: "tasks", Version: "1"}, nil)
+	type input struct {
+		ID string
+		MS int
+	}
+	add := func(name string, o TaskOptions, hints *mcp.ToolAnnotations, f func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error)) {
+		tool := &mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`), Annotations: hints}
+		MarkTask(tool, o)
+		s.AddTool(tool, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			var in input
+			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
+				return nil, err
+			}
+			ran.add(name + " " + in.ID)
+			return f(ctx, req, in)
+		})
+	}
+	work := func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: 1, Total: 2})
+		select {
+		case <-time.After(time.Duration(in.MS) * time.Millisecond):
+			return textResult("done " + in.ID), nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	prefer := TaskOptions{Mode: TaskPrefer}
+	add("work", prefer, &mcp.ToolAnnotations{ReadOnlyHint: true}, work)
+	add("pay", prefer, nil, work)
+	add("must", TaskOptions{Mode: TaskRequire, TTL: 10 * time.Second, Keep: 5 * time.Second}, nil, work)
+	add("deaf", prefer, nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		time.Sleep(time.Duration(in.MS) * time.Millisecond)
+		return textResult("done " + in.ID), nil
+	})
+	add("large", prefer, nil, func(_ context.Context, req *mcp.CallToolRequest, _ input) (*mcp.CallToolResult, error) {
+		return textResult(string(req.Params.Arguments)), nil
+	})
+	add("panics", prefer, nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
+	add("ask", prefer, &mcp.ToolAnnotations{ReadOnlyHint: true}, func(_ context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		a, okA := req.Params.InputResponses["a"].(*mcp.ElicitResult)
+		b, okB := req.Params.InputResponses["b"].(*mcp.ElicitResult)
+		if !okA || !okB {
+			ask := func(what string) *mcp.ElicitParams {
+				return &mcp.ElicitParams{Message: what, RequestedSchema: json.RawMessage(`{"type":"object","properties":{"x":{"type":"string"}},"required":["x"]}`)}
+			}
+			return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{"a": ask("a?"), "b": ask("b?")}, RequestState: "kept " + in.ID}, nil
+		}
+		return textResult(fmt.Sprint(a.Content["x"], b.Content["x"], " ", req.Params.RequestState)), nil
+	})
+	return s
+}
+
+// newTasks returns a cluster of replicas with the same tools.
+func newTasks(t *testing.T, n int) (*cluster, *executions) {
+	ran := &executions{}
+	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
+	for i := range n {
+		name := fmt.Sprint(i)
+		cl.sites = append(cl.sites, newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+	}
+	return cl, ran
+}
+
+func TestTaskAtAnyReplica(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl, ran := newTasks(t, 3)
+		c := taskClient{caps: taskCaps}
+		h := c.call(t, cl.sites[0], "work", `{"ID":"1","MS":3000}`)
+		if h.ResultType != "task" || h.TaskID == "" || h.State != "working" || h.TTLMs == nil || *h.TTLMs != time.Hour.Milliseconds() || h.Result != nil {
+			t.Fatalf("the handle is %+v", h)
+		}
+		if _, err := time.Parse(time.RFC3339, h.CreatedAt); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+		for _, at := range cl.sites {
+			r := c.get(t, at, h.TaskID)
+			if r.ResultType != "complete" || r.State != "working" || r.Message != "1 of 2" || r.CreatedAt != h.CreatedAt || r.Result != nil {
+				t.Errorf("while it works, %s says %+v", at.name, r)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		for _, at := range cl.sites {
+			if r := c.get(t, at, h.TaskID); r.State != "completed" || r.text() != "done 1" || r.Result.ResultType != "complete" || r.Error != nil {
+				t.Errorf("at its end, %s says %+v", at.name, r)
+			}
+		}
+		if n := ran.of("work 1"); n != 1 {
+			t.Errorf("it ran %d times", n)
+		}
+		// Its end can be seen for its time to live and a while more, and then it is unknown.
+		time.Sleep(76 * time.Minute)
+		if r := c.get(t, cl.sites[1], h.TaskID); r.Error == nil || r.Error.Code != -32602 {
+			t.Errorf("after its time: %+v", r)
+		}
+	})
+}
+
+func TestTaskIsForWhoDeclaresIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl, _ := newTasks(t, 1)
+		at := cl.sites[0]
+		plain, c := taskClient{caps: `{}`}, taskClient{caps: taskCaps}
+		if r := plain.call(t, at, "work", `{"ID":"1"}`); r.ResultType != "complete" || r.TaskID != "" {
+			t.Errorf("an ordinary call: %+v", r)
+		}
+		const need = `{"requiredCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}}`
+		undeclared := func(what string, r *taskReply) {
+			t.Helper()
+			if r.Error == nil || r.Error.Code != -32021 || r.Status != http.StatusBadRequest || string(r.Error.Data) != need {
+				t.Errorf("%s: %+v", what, r)
+			}
+		}
+		undeclared("a tool that must be a task", plain.call(t, at, "must", `{}`))
+		id := c.call(t, at, "work", `{"ID":"2","MS":60000}`).TaskID
+		undeclared("get", plain.get(t, at, id))
+		undeclared("get of what is not there", plain.get(t, at, "x"))
+		undeclared("update", plain.update(t, at, id, `{}`))
+		undeclared("cancel", plain.cancel(t, at, id))
+		// An older capability of the same name means nothing.
+		undeclared("the legacy capability", taskClient{caps: `{"tasks":{}}`}.get(t, at, id))
+		for _, method := range []string{"tasks/result", "tasks/list"} {
+			if r := c.must(t, at, method, id, fmt.Sprintf(`"taskId":%q`, id)); r.Error == nil || r.Error.Code != -32601 || r.Status != http.StatusNotFound {
+				t.Errorf("%s: %+v", method, r)
+			}
+		}
+		for _, params := range []string{`"taskId":"unknown"`, `"taskId":7`, `"x":1`} {
+			if r := c.must(t, at, "tasks/get", "", params); r.Error == nil || r.Error.Code != -32602 || r.Status != http.StatusBadRequest {
+				t.Errorf("get of %s: %+v", params, r)
+			}
+		}
+		if r := c.must(t, at, "tasks/get", "other", fmt.Sprintf(`"taskId":%q`, id)); r.Error == nil || r.Error.Code != -32020 {
+			t.Errorf("Mcp-Name of another task: %+v", r)
+		}
+	})
+}
+
+// Another principal's task is unknown, and nothing that it does to it has an effect.
+func TestTaskIsItsPrincipals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl, _ := newTasks(t, 2)
+		alice, bob := taskClient{taskCaps, "alice"}, taskClient{taskCaps, "bob"}
+		id := alice.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
+		time.Sleep(time.Second)
+		unknown := bob.get(t, cl.sites[1], "unknown")
+		for what, r := range map[string]*taskReply{
+			"get":    bob.get(t, cl.sites[1], id),
+			"update": bob.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":"stolen"}}}`),
+			"cancel": bob.cancel(t, cl.sites[1], id),
+		} {
+			if diff := cmp.Diff(unknown, r); diff != "" {
+				t.Errorf("%s tells that there is one: %s", what, diff)
+			}
+		}
+		if r := alice.get(t, cl.sites[1], id); r.State != "input_required" || len(r.InputRequests) != 2 {
+			t.Errorf("alice's task: %+v", r)
+		}
+	})
+}
+
+func TestTaskAsks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl, ran := newTasks(t, 3)
+		c := taskClient{caps: taskCaps}
+		id := c.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
+		time.Sleep(time.Second)
+		r := c.get(t, cl.sites[1], id)
+		if keys := slices.Sorted(maps.Keys(r.InputRequests)); r.State != "input_required" || !slices.Equal(keys, []string{"a.1", "b.1"}) || r.InputRequests["a.1"].Method != "elicitation/create" {
+			t.Fatalf("it asks %+v", r)
+		}
+		if r := c.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":1}}}`); r.Error == nil || r.Error.Code != -32602 {
+			t.Errorf("an answer that is not what was asked for: %+v", r)
+		}
+		if r := c.update(t, cl.sites[2], id, `{"ignored":true,"a.1":{"action":"accept","content":{"x":"A"}}}`); r.Error != nil || r.ResultType != "complete" {
+			t.Errorf("a part of the answers: %+v", r)
+		}
+		r = c.get(t, cl.sites[0], id)
+		if keys := slices.Sorted(maps.Keys(r.InputRequests)); !slices.Equal(keys, []string{"b.1"}) {
+			t.Errorf("then it asks %v", keys)
+		}
+		// The first answer stands, and the end needs both.
+		c.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":"again"}}}`)
+		c.update(t, cl.sites[1], id, `{"b.1":{"action":"accept","content":{"x":"B"}}}`)
+		time.Sleep(time.Second)
+		if r := c.get(t, cl.sites[0], id); r.State != "completed" || r.text() != "AB kept 1" {
+			t.Errorf("it ends as %+v", r)
+		}
+		if r := c.update(t, cl.sites[1], id, `{"b.1":{"action":"accept","content":{"x":"late"}}}`); r.Error != nil {
+			t.Errorf("an answer that comes late: %+v", r)
+		}
+		if n := ran.of("ask 1"); n != 2 {
+			t.Errorf("it ran %d times, once for each round is right", n)
+		}
+	})
+}
+
+func TestTaskEnds(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		tool, args string
+		after      time.Duration
+		do         func(t *testing.T, c taskClient, cl *cluster, id string)
+		wait       time.Duration
+		state      string
+		code       int
+		text       string
+	}{
+		"a panic":                        {tool: "panics", args: `{}`, state: "failed", code: -32603},
+		"an answer of no size to be had": {tool: "large", args: `{"x":"` + strings.Repeat("x", 3<<20) + `"}`, state: "completed"},
+		"no time":                        {tool: "must", args: `{"MS":60000}`, wait: 11 * time.Second, state: "failed", code: -32603},
+		"cancelled where it works": {
+			tool: "work", args: `{"MS":60000}`, state: "cancelled",
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[0], id) },
+		},
+		"cancelled elsewhere": {
+			tool: "work", args: `{"MS":60000}`, state: "cancelled",
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+		},
+		"cancelled while it waits": {
+			tool: "ask", args: `{}`, state: "cancelled",
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+		},
+		"cancelled, and done all the same": {
+			tool: "deaf", args: `{"ID":"1","MS":3000}`, state: "completed", text: "done 1", wait: 3 * time.Second,
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+		},
+		"cancelled, and it will not hear": {
+			tool: "deaf", args: `{"MS":20000}`, state: "cancelled", wait: 6 * time.Second,
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+		},
+		"cancelled when it is over": {
+			tool: "work", args: `{"ID":"1"}`, state: "completed", text: "done 1",
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) {
+				if r := c.cancel(t, cl.sites[1], id); r.Error != nil || r.ResultType != "complete" {
+					t.Errorf("cancel of what is over: %+v", r)
+				}
+			},
+		},
+		"cancelled when its replica has died": {
+			tool: "work", args: `{"ID":"1","MS":60000}`, state: "cancelled", wait: 4 * time.Second,
+			do: func(t *testing.T, c taskClient, cl *cluster, id string) {
+				cl.sites[0].kill()
+				c.cancel(t, cl.sites[1], id)
+			},
+		},
+		"its replica died, and it may run again": {
+			tool: "work", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 6 * time.Second,
+			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) { cl.sites[0].kill() },
+		},
+		"its replica died, and it may not": {
+			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "failed", code: -31011, wait: 4 * time.Second,
+			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) { cl.sites[0].kill() },
+		},
+		"its replica was shut down in time": {
+			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 4 * time.Second,
+			do: func(t *testing.T, _ taskClient, cl *cluster, _ string) {
+				if err := cl.sites[0].handler.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			},
+		},
+		"the store was away at its end": {
+			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 20 * time.Second,
+			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) {
+				for _, s := range cl.sites { // of one alone, the others would say that it is dead
+					s.tap.goAway()
+				}
+				time.Sleep(2500 * time.Millisecond)
+				for _, s := range cl.sites {
+					s.tap.comeBack()
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cl, _ := newTasks(t, 2)
+				c := taskClient{caps: taskCaps}
+				h := c.call(t, cl.sites[0], tt.tool, tt.args)
+				if h.ResultType != "task" {
+					t.Fatalf("no task: %+v", h)
+				}
+				time.Sleep(time.Second)
+				if tt.do != nil {
+					tt.do(t, c, cl, h.TaskID)
+				}
+				time.Sleep(time.Second + tt.wait)
+				r := c.get(t, cl.sites[1], h.TaskID)
+				if r.State != tt.state {
+					t.Fatalf("it is %+v, want %s", r, tt.state)
+				}
+				if tt.code != 0 && (r.Error == nil || r.Error.Code != tt.code || r.Message == "") {
+					t.Errorf("its error is %+v, want %d", r, tt.code)
+				}
+				if tt.text != "" && r.text() != tt.text {
+					t.Errorf("its result is %q, want %q", r.text(), tt.text)
+				}
+				time.Sleep(30 * time.Second) // for a handler that does not hear
+			})
+		})
+	}
+}
+
+// A listener is told how its tasks are, first of all and then whenever one changes, wherever that happens.
+func TestTaskNotifications(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl, _ := newTasks(t, 2)
+		c, other := taskClient{taskCaps, "alice"}, taskClient{taskCaps, "bob"}
+		id := c.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
+		foreign := other.call(t, cl.sites[0], "ask", `{"ID":"2"}`).TaskID
+		time.Sleep(time.Second)
+		if r := (taskClient{caps: `{}`}).must(t, cl.sites[1], "subscriptions/listen", "", `"notifications":{"taskIds":["x"]}`); r.Error == nil || r.Error.Code != -32021 {
+			t.Errorf("without the declaration: %+v", r)
+		}
+		body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{"taskIds":[%q,%q,"unknown"]},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s}}}`, id, foreign, taskCaps)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range map[string]string{"Accept": bothTypes, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen", "X-Principal": "alice"} {
+			req.Header.Set(k, v)
+		}
+		resp, err := cl.sites[1].RoundTrip(req) //nolint:bodyclose // the response's reader closes it
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream := newResponse(resp)
+		defer stream.close()
+		next := func(method string) (params struct {
+			Notifications struct{ TaskIDs []string }
+			taskReply
+			Meta map[string]string `json:"_meta"`
+		},
+		) {
+			t.Helper()
+			m := stream.message(t)
+			if m.Method != method {
+				t.Fatalf("heard %s %s, want %s", m.Method, m.Params, method)
+			}
+			if err := json.Unmarshal(m.Params, &params); err != nil {
+				t.Fatal(err)
+			}
+			if params.Meta["io.modelcontextprotocol/subscriptionId"] != "L" {
+				t.Errorf("%s has no ID of its subscription: %s", method, m.Params)
+			}
+			return params
+		}
+		if ack := next("notifications/subscriptions/acknowledged"); !slices.Equal(ack.Notifications.TaskIDs, []string{id}) {
+			t.Errorf("agreed to %v", ack.Notifications.TaskIDs)
+		}
+		if n := next("notifications/tasks"); n.State != "input_required" || len(n.InputRequests) != 2 || n.ResultType != "" {
+			t.Errorf("first told %+v", n)
+		}
+		c.update(t, cl.sites[0], id, `{"a.1":{"action":"accept","content":{"x":"A"}}}`)
+		if n := next("notifications/tasks"); n.State != "input_required" || len(n.InputRequests) != 1 {
+			t.Errorf("then told %+v", n)
+		}
+		c.update(t, cl.sites[0], id, `{"b.1":{"action":"decline"}}`)
+		for {
+			n := next("notifications/tasks")
+			if n.State == "working" {
+				continue
+			}
+			if n.State != "completed" {
+				t.Errorf("at last told %+v", n)
+			}
+			break
+		}
+	})
+}
+
+// TestTasksUnderTrouble plays random trouble in virtual time. Whatever happens to the replicas, every task whose handle a client has
+// ends in its right result or one definite error, and none runs twice that must not.
+func TestTasksUnderTrouble(t *testing.T) {
+	t.Parallel()
+	for seed := range envInt("SLUICE_TASK_SCHEDULES", 30) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { tasksUnderTrouble(t, uint64(seed)) })
+		})
+	}
+}
+
+func tasksUnderTrouble(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(7, seed))
+	cl, ran := newTasks(t, 3)
+	var mu sync.Mutex
+	sites := slices.Clone(cl.sites)
+	pick := func(n int) *site {
+		mu.Lock()
+		defer mu.Unlock()
+		return sites[n%len(sites)]
+	}
+	replace := func(i int) {
+		mu.Lock()
+		defer mu.Unlock()
+		name := fmt.Sprint(len(cl.sites))
+		s := newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts)
+		cl.sites = append(cl.sites, s)
+		sites[i] = s
+	}
+	type task struct{ id, tool, name string }
+	var (
+		tasks   []task
+		clients sync.WaitGroup
+		c       = taskClient{caps: taskCaps}
+	)
+	for n := range 30 {
+		tool := []string{"work", "pay", "ask"}[rng.IntN(3)]
+		begin, long, at := time.Duration(rng.IntN(20000))*time.Millisecond, rng.IntN(8000), rng.IntN(3)
+		dice := rand.New(rand.NewPCG(seed, uint64(n)))
+		clients.Go(func() {
+			time.Sleep(begin)
+			name := fmt.Sprint(n)
+			r, err := c.do(t.Context(), pick(at), "tools/call", tool, fmt.Sprintf(`"name":%q,"arguments":{"ID":%q,"MS":%d}`, tool, name, long))
+			if err != nil || r.TaskID == "" {
+				return // it knows of no task
+			}
+			mu.Lock()
+			tasks = append(tasks, task{r.TaskID, tool, name})
+			mu.Unlock()
+			if tool != "ask" {
+				return
+			}
+			for range 100 { // two clients' worth of answers, some twice
+				time.Sleep(time.Duration(dice.IntN(1500)) * time.Millisecond)
+				key := []string{"a.1", "b.1"}[dice.IntN(2)]
+				_, _ = c.do(t.Context(), pick(dice.IntN(3)), "tasks/update", r.TaskID, fmt.Sprintf(`"taskId":%q,"inputResponses":{%q:{"action":"accept","content":{"x":%q}}}`, r.TaskID, key, key[:1]))
+			}
+		})
+	}
+	for range 8 {
+		time.Sleep(time.Duration(rng.IntN(4000)) * time.Millisecond)
+		i := rng.IntN(3)
+		s := pick(i)
+		switch rng.IntN(4) {
+		case 0:
+			s.kill()
+			replace(i)
+		case 1:
+			s.freeze()
+			time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
+			s.unfreeze()
+		case 2:
+			s.tap.goAway()
+			time.Sleep(time.Duration(rng.IntN(6000)) * time.Millisecond)
+			s.tap.comeBack()
+		case 3:
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(3000))*time.Millisecond)
+			_ = s.handler.Drain(ctx)
+			cancel()
+			s.kill()
+			replace(i)
+		}
+	}
+	clients.Wait()
+	time.Sleep(time.Minute)
+	for _, task := range tasks {
+		r := c.get(t, pick(0), task.id)
+		times := ran.of(task.tool + " " + task.name)
+		switch {
+		case r.State == "completed" && task.tool == "ask" && r.text() == "ab kept "+task.name:
+		case r.State == "completed" && task.tool != "ask" && r.text() == "done "+task.name:
+		case r.State == "failed" && task.tool == "pay" && r.Error.Code == -31011:
+		case r.State == "failed" && r.Error.Code == -31011 && strings.Contains(r.Message, "one after the other"):
+		default:
+			t.Errorf("seed %d: %s %s: %+v", seed, task.tool, task.name, r)
+		}
+		if task.tool == "pay" && times > 1 {
+			t.Errorf("seed %d: pay %s ran %d times", seed, task.name, times)
+		}
+	}
+	if len(tasks) == 0 {
+		t.Errorf("seed %d: no task was begun", seed)
+	}
+}

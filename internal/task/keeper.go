@@ -46,6 +46,7 @@ type Keeper struct {
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+	owners  chan struct{} // has an element when another replica has begun to work on tasks
 
 	mu      sync.Mutex
 	working map[string]*work // by task ID
@@ -58,9 +59,9 @@ type Keeper struct {
 
 // New returns a keeper that works on nothing yet.
 func New(c Config) *Keeper {
-	k := &Keeper{Config: c, working: make(map[string]*work), by: make(map[string]int), heard: make(map[string]map[*Watch]struct{})}
+	k := &Keeper{Config: c, working: make(map[string]*work), by: make(map[string]int), heard: make(map[string]map[*Watch]struct{}), owners: make(chan struct{}, 1)}
 	k.ctx, k.stop = context.WithCancel(context.Background())
-	k.pages = pages{store: c.Store, replica: c.Name, shared: c.Replica != nil}
+	k.pages = pages{store: c.Store, replica: c.Name, shared: c.Replica != nil, enlisted: k.tellOwner}
 	return k
 }
 
@@ -265,7 +266,17 @@ func (k *Keeper) Update(ctx context.Context, id, principal string, answers map[s
 	return err
 }
 
-const noteCancel = "task.cancel"
+const (
+	noteCancel = "task.cancel"
+	noteOwner  = "task.owner"
+)
+
+// tellOwner tells the others that this replica works on tasks from now on.
+func (k *Keeper) tellOwner(ctx context.Context) {
+	if err := k.Replica.Broadcast(ctx, noteOwner, struct{}{}); err != nil {
+		k.Log.Debug("other replicas not told of an owner of tasks", "error", err) // they look by themselves, too
+	}
+}
 
 type cancelNote struct {
 	ID string `json:"id"`
@@ -306,7 +317,15 @@ func (k *Keeper) Cancel(ctx context.Context, id, principal string) error {
 
 // Take takes a note of another replica, and reports whether it was for tasks.
 func (k *Keeper) Take(n replica.Note) bool {
-	if n.Kind != noteCancel {
+	switch n.Kind {
+	case noteCancel:
+	case noteOwner:
+		select {
+		case k.owners <- struct{}{}:
+		default:
+		}
+		return true
+	default:
 		return false
 	}
 	var body cancelNote

@@ -22,6 +22,8 @@ type pages struct {
 	store   store.Store
 	replica string
 	shared  bool
+	// enlisted is called when the roster has this replica anew.
+	enlisted func(context.Context)
 
 	mu     sync.Mutex
 	all    []*page
@@ -163,8 +165,32 @@ func (p *pages) enlist(ctx context.Context, count int) error {
 		r[p.replica] = max(r[p.replica], count)
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	if p.listed == 0 {
+		p.enlisted(ctx)
+	}
+	p.listed = count
+	return nil
+}
+
+// retire takes this replica off the roster when it works on nothing, so that nobody looks after it.
+func (p *pages) retire(ctx context.Context) error {
+	p.roster.Lock() // who adds a task now comes after, and is enlisted anew
+	defer p.roster.Unlock()
+	p.mu.Lock()
+	busy := len(p.at) > 0
+	p.mu.Unlock()
+	if busy || p.listed == 0 {
+		return nil
+	}
+	err := changeRoster(ctx, p.store, func(r map[string]int) bool {
+		delete(r, p.replica)
+		return true
+	})
 	if err == nil {
-		p.listed = count
+		p.listed = 0
 	}
 	return err
 }

@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// look is how often a replica looks whether those that work on tasks still live.
-	look = time.Second
+	// look is how often a replica looks whether those that work on tasks still live, and glance how often when nobody else is known
+	// to work on any: who begins to says so, and is heard of sooner.
+	look   = time.Second
+	glance = 10 * time.Second
 	// maxClaims bounds how often a task changes hands: one that kills its process must not kill them all.
 	maxClaims = 16
 	// atOnce is how many tasks of a lost replica are taken over at a time.
@@ -23,44 +25,55 @@ const (
 
 // watchOwners takes over the tasks of replicas that are lost. Nobody has to ask for them.
 func (k *Keeper) watchOwners() {
-	timer := time.NewTimer(look)
+	timer := time.NewTimer(glance)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
+		case <-k.owners:
 		case <-k.ctx.Done():
 			return
 		}
-		if err := k.lookAround(); err != nil && k.ctx.Err() == nil {
+		others, err := k.lookAround()
+		if err != nil && k.ctx.Err() == nil {
 			k.Log.Debug("owners of tasks not looked at", "error", err)
 		}
-		timer.Reset(look + rand.N(look/8)) // not all replicas at the same moment
+		next := look
+		if err == nil && !others {
+			next = glance
+		}
+		timer.Reset(next + rand.N(next/8)) // not all replicas at the same moment
 	}
 }
 
-func (k *Keeper) lookAround() error {
+// lookAround looks after the owners of tasks, and reports whether there are others.
+func (k *Keeper) lookAround() (others bool, err error) {
 	ctx, cancel := context.WithTimeout(k.ctx, 10*time.Second)
 	defer cancel()
+	if err := k.pages.retire(ctx); err != nil {
+		return false, err
+	}
 	roster, _, err := readRoster(ctx, k.Store)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for owner, count := range roster {
 		if owner == k.Name {
 			continue
 		}
+		others = true
 		alive, err := k.Replica.Alive(ctx, owner)
 		if err != nil {
-			return err
+			return others, err
 		}
 		if alive {
 			continue
 		}
 		if err := k.inherit(k.ctx, owner, count); err != nil {
-			return err
+			return others, err
 		}
 	}
-	return nil
+	return others, nil
 }
 
 // inherit goes on with the tasks of a dead replica. What it does can be done again from the start, by any replica.

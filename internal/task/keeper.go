@@ -18,6 +18,12 @@ import (
 // ErrUnknown: there is no such task, no longer, or it is another principal's. Which one is nothing for a client to know.
 var ErrUnknown = errors.New("unknown task")
 
+// ErrTooLarge: what the task's client or its tool has said in one round is more than a record may have.
+var ErrTooLarge = errors.New("more than a task may have to remember")
+
+// maxRecord keeps a record below what a value of the store may have, in bytes.
+const maxRecord = 900 << 10
+
 // ErrTooMany: this replica works on as many tasks as it may.
 var ErrTooMany = errors.New("too many tasks at this server")
 
@@ -114,6 +120,9 @@ func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) 
 	if err != nil {
 		return err
 	}
+	if len(raw) > maxRecord {
+		return ErrTooLarge
+	}
 	// The page comes with the record and not after it: nobody would look for a task that is on no page.
 	paged := make(chan error, 1)
 	go func() { paged <- k.pages.add(ctx, r.ID) }()
@@ -198,6 +207,9 @@ func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, e
 		value, err := json.Marshal(next)
 		if err != nil {
 			return nil, err
+		}
+		if len(value) > maxRecord {
+			return r, ErrTooLarge
 		}
 		err = k.Store.Swap(ctx, recordKey(id), raw, value, next.kept(time.Now()))
 		switch {
@@ -342,6 +354,8 @@ func Error(err error) *wire.Error {
 	switch {
 	case errors.Is(err, ErrUnknown):
 		return wire.InvalidParams("Invalid params: there is no task with this taskId, or no longer")
+	case errors.Is(err, ErrTooLarge):
+		return wire.InvalidParams("Invalid params: " + err.Error())
 	case errors.Is(err, ErrTooMany):
 		return &wire.Error{Code: wire.CodeBusy, Message: err.Error()}
 	case errors.Is(err, store.ErrUnavailable):

@@ -197,6 +197,10 @@ func (w *work) finish(o Outcome) {
 	k := w.k
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		err := w.write(o)
+		if errors.Is(err, ErrTooLarge) {
+			o = Outcome{Err: wire.Internal("The tool asks for " + ErrTooLarge.Error())}
+			continue
+		}
 		if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, errLost) {
 			break
 		}

@@ -158,7 +158,7 @@ func tasksOf(k *task.Keeper, o *Options) *stateless.Tasks {
 	if k == nil {
 		return nil
 	}
-	return &stateless.Tasks{Keeper: k, TTL: o.TaskTTL.Milliseconds(), Keep: o.TaskKeep.Milliseconds(), Poll: time.Second.Milliseconds()}
+	return &stateless.Tasks{Keeper: k, TTL: o.TaskTTL.Milliseconds(), Keep: o.TaskKeep.Milliseconds(), Poll: time.Second.Milliseconds(), After: o.TaskAfter}
 }
 
 // ServeHTTP implements [http.Handler].

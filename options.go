@@ -59,6 +59,9 @@ type Options struct {
 
 	// NoTasks has no call become a task, whatever tools say: where nothing runs after the response, as on AWS Lambda.
 	NoTasks bool
+	// TaskAfter is how long a call may take before it becomes a task, if its tool says nothing of tasks and its client declares
+	// the extension. Zero is for ever.
+	TaskAfter time.Duration
 	// TaskTTL is how long a task may take, from its creation, when its tool says nothing else. Zero means 1 hour.
 	TaskTTL time.Duration
 	// TaskKeep is how long the end of a task can be seen, at least. Zero means 15 minutes.

@@ -15,6 +15,7 @@ import (
 // sessions nothing changes: their streams are what tasks are here.
 type TaskMode string
 
+// The zero TaskMode leaves it to [Options.TaskAfter].
 const (
 	// TaskNever: the call is answered as ever.
 	TaskNever TaskMode = "never"

@@ -199,6 +199,7 @@ func taskServer(ran *executions) *mcp.Server {
 		return textResult(string(req.Params.Arguments)), nil
 	})
 	add("panics", prefer, nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
+	add("auto", TaskOptions{}, nil, work)
 	add("ask", prefer, &mcp.ToolAnnotations{ReadOnlyHint: true}, func(_ context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		a, okA := req.Params.InputResponses["a"].(*mcp.ElicitResult)
 		b, okB := req.Params.InputResponses["b"].(*mcp.ElicitResult)
@@ -536,6 +537,81 @@ func TestTaskNotifications(t *testing.T) {
 			break
 		}
 	})
+}
+
+// A call that takes longer than it may becomes a task while it runs: it is called once, whatever becomes of it.
+func TestTaskAfter(t *testing.T) {
+	t.Parallel()
+	start := func(t *testing.T) (*cluster, *executions) {
+		cl, ran := newTasks(t, 0)
+		cl.opts.TaskAfter = 2 * time.Second
+		for _, name := range []string{"0", "1"} {
+			cl.sites = append(cl.sites, newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+		}
+		return cl, ran
+	}
+	c := taskClient{caps: taskCaps}
+	for name, f := range map[string]func(t *testing.T, cl *cluster, ran *executions){
+		"soon done": func(t *testing.T, cl *cluster, _ *executions) {
+			if r := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":1500}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
+				t.Errorf("%+v", r)
+			}
+		},
+		"long": func(t *testing.T, cl *cluster, ran *executions) {
+			begun := time.Now()
+			h := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`)
+			if h.ResultType != "task" || time.Since(begun) != 2*time.Second {
+				t.Fatalf("after %v: %+v", time.Since(begun), h)
+			}
+			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "working" {
+				t.Errorf("then %+v", r)
+			}
+			time.Sleep(4 * time.Second)
+			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "completed" || r.text() != "done 1" || ran.of("auto 1") != 1 {
+				t.Errorf("at last %+v, ran %d times", r, ran.of("auto 1"))
+			}
+		},
+		"long, and cancelled": func(t *testing.T, cl *cluster, _ *executions) {
+			h := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":60000}`)
+			c.cancel(t, cl.sites[1], h.TaskID)
+			time.Sleep(time.Second)
+			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "cancelled" {
+				t.Errorf("it is %+v", r)
+			}
+		},
+		"long, of a client without the extension": func(t *testing.T, cl *cluster, _ *executions) {
+			if r := (taskClient{caps: `{}`}).call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 {
+				t.Errorf("%+v", r)
+			}
+		},
+		"its client leaves before": func(t *testing.T, cl *cluster, ran *executions) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel) // a deadline would be the platform's
+			if r, err := c.do(ctx, cl.sites[0], "tools/call", "auto", `"name":"auto","arguments":{"ID":"1","MS":60000}`); err == nil {
+				t.Errorf("answered: %+v", r)
+			}
+			time.Sleep(time.Second)
+			if n := cl.sites[0].handler.tasks.Working(); n != 0 || ran.of("auto 1") != 1 {
+				t.Errorf("%d tasks, ran %d times", n, ran.of("auto 1"))
+			}
+		},
+		"the store is away": func(t *testing.T, cl *cluster, _ *executions) {
+			cl.sites[0].tap.goAway()
+			if r := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
+				t.Errorf("%+v", r)
+			}
+			cl.sites[0].tap.comeBack()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cl, ran := start(t)
+				f(t, cl, ran)
+				time.Sleep(time.Minute)
+			})
+		})
+	}
 }
 
 // TestTasksUnderTrouble plays random trouble in virtual time. Whatever happens to the replicas, every task whose handle a client has

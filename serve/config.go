@@ -44,6 +44,9 @@ type Config struct {
 	AllowedOrigins List `arg:"--allowed-origins,env:MCP_ALLOWED_ORIGINS" placeholder:"ORIGIN,..." help:"browser origins that may call, such as https://app.example.com; default: none"`
 	// SessionTimeout ends a session that has been idle this long, by default 30 minutes.
 	SessionTimeout time.Duration `arg:"--session-timeout,env:MCP_SESSION_TIMEOUT" placeholder:"DURATION" help:"end a session that has been idle this long"`
+	// TaskAfter is how long a call may take before it becomes a task, for clients that declare the Tasks extension. By default
+	// only the calls of tools that say so become tasks.
+	TaskAfter time.Duration `arg:"--task-after,env:MCP_TASK_AFTER" placeholder:"DURATION" help:"how long a call may take before it becomes a task, for clients that know tasks; default: only what a tool's owner marks becomes one"`
 	// StoreURL says where sessions and streams live, by default memory: (in this process).
 	StoreURL string `arg:"--store-url,env:MCP_STORE_URL" placeholder:"URL" help:"where sessions and streams live: memory:, redis://HOST:PORT or rediss://HOST:PORT"`
 	// StateKeys seal what a client carries between the rounds of a call: standard base64 of 32 bytes each. The first
@@ -184,6 +187,12 @@ func (c Config) check() error {
 	}
 	if c.SessionTimeout < 0 {
 		return bad("session-timeout", "MCP_SESSION_TIMEOUT", "%v is negative", c.SessionTimeout)
+	}
+	switch {
+	case c.TaskAfter < 0:
+		return bad("task-after", "MCP_TASK_AFTER", "%v is negative", c.TaskAfter)
+	case c.TaskAfter > 0 && os.Getenv(runtimeAPI) != "":
+		return bad("task-after", "MCP_TASK_AFTER", "nothing runs after the response on AWS Lambda, so no call can become a task there")
 	}
 	if c.ShutdownGrace < 0 {
 		return bad("shutdown-grace", "MCP_SHUTDOWN_GRACE", "%v is negative", c.ShutdownGrace)

@@ -60,6 +60,7 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 		Principal:      principal,
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,
+		TaskAfter:      a.cfg.TaskAfter,
 		NoTasks:        os.Getenv(runtimeAPI) != "", // nothing runs after Lambda's response
 	})
 	a.onStop("endpoint", func(context.Context) error { return a.handler.Close() })

@@ -49,6 +49,9 @@ func (p *Endpoint) appendResult(dst []byte, rn *run.Run, c *call) ([]byte, error
 		if isTask {
 			return p.begin(dst, rn, c, tool, asked)
 		}
+		if p.mayBecomeTask(c, tool.Task) {
+			return p.promoteAfter(dst, rn, c, tool, asked)
+		}
 		res, err = server.Do(ctx, asked)
 	}
 	if err != nil {

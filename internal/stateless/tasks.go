@@ -1,11 +1,13 @@
 package stateless
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -25,6 +27,8 @@ type Tasks struct {
 	Keeper *task.Keeper
 	// TTL, Keep and Poll are for tools that say nothing else, in milliseconds.
 	TTL, Keep, Poll int64
+	// After is how long a call of a tool that says nothing of tasks may take before it becomes one; 0 is for ever.
+	After time.Duration
 }
 
 // declaresTasks reports whether this very request declares the extension. What an earlier one declared means nothing.
@@ -57,23 +61,23 @@ func (p *Endpoint) becomesTask(c *call, hint *engine.TaskHint) (bool, *wire.Erro
 	return !(hint.AskFirst && first), nil
 }
 
-// begin makes a task of a call, and appends its handle to dst. asked is checked, and has what the client has answered so far.
-func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, asked *engine.Call) ([]byte, error) {
-	or := func(said, def int64) int64 {
-		if said > 0 {
-			return said
-		}
-		return def
-	}
-	ctx := rn.Context()
-	r, err := p.Tasks.Keeper.Create(ctx, &task.Record{
+// create keeps a task for a call. asked is checked, and has what the client has answered so far.
+func (p *Endpoint) create(ctx context.Context, c *call, tool engine.Tool, asked *engine.Call) (*task.Record, error) {
+	hint := cmp.Or(tool.Task, &engine.TaskHint{})
+	return p.Tasks.Keeper.Create(ctx, &task.Record{
 		Principal:  c.principal,
-		TTL:        or(tool.Task.TTL, p.Tasks.TTL),
-		Keep:       or(tool.Task.Keep, p.Tasks.Keep),
-		Poll:       or(tool.Task.PollInterval, p.Tasks.Poll),
+		TTL:        cmp.Or(hint.TTL, p.Tasks.TTL),
+		Keep:       cmp.Or(hint.Keep, p.Tasks.Keep),
+		Poll:       cmp.Or(hint.PollInterval, p.Tasks.Poll),
 		Repeatable: tool.Repeatable,
 		Origin:     caller.Origin(c.request),
 	}, asked.Params)
+}
+
+// begin makes a task of a call, and appends its handle to dst.
+func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, asked *engine.Call) ([]byte, error) {
+	ctx := rn.Context()
+	r, err := p.create(ctx, c, tool, asked)
 	if err != nil {
 		if errors.Is(err, store.ErrUnavailable) {
 			p.Log.Error("a task is not begun", "error", err)
@@ -85,8 +89,12 @@ func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, ask
 		return nil, run.ErrCancelled
 	}
 	p.Tasks.Keeper.Begin(r, p.round(c.engine, c.extra, run.Outside(ctx)))
+	return p.appendHandle(dst, ctx, c, r), nil
+}
+
+func (p *Endpoint) appendHandle(dst []byte, ctx context.Context, c *call, r *task.Record) []byte {
 	handle := wire.Complete(r.AppendHandle(nil), `"task"`, c.engine.Describe(ctx, c.extra).ServerInfo)
-	return append(dst, handle...), nil
+	return append(dst, handle...)
 }
 
 // round executes rounds of a task with a server, on behalf of the client that extra tells of. values has what HTTP middleware knew
@@ -94,16 +102,23 @@ func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, ask
 func (p *Endpoint) round(e *engine.Engine, extra *mcp.RequestExtra, values context.Context) task.Round {
 	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) (o task.Outcome) {
 		err := e.Safely("tools/call", func() (err error) {
-			o, err = p.execute(&roundContext{ctx, values}, e, extra, r, params, say)
+			res, caps, err := p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say})
+			if err == nil {
+				o, err = outcomeOf(e, caps, res)
+			}
 			return err
 		})
 		if err != nil {
-			failed := *engine.ToError(err)
-			failed.Code = wire.ModernCode(failed.Code)
-			o = task.Outcome{Err: &failed}
+			o = failed(err)
 		}
 		return o
 	}
+}
+
+func failed(err error) task.Outcome {
+	e := *engine.ToError(err)
+	e.Code = wire.ModernCode(e.Code)
+	return task.Outcome{Err: &e}
 }
 
 // roundContext ends with the round and has the values of the request.
@@ -120,14 +135,15 @@ func (c *roundContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, say func(string)) (task.Outcome, error) {
+// execute calls the handler for a round, and returns its result with what the client is able to do.
+func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, out *taskOutlet) (mcp.Result, *mcp.ClientCapabilities, error) {
 	if r.Round > 1 {
 		again := []wire.Pair{}
 		params = wire.RemoveMembers(params, "inputResponses", "requestState")
 		if len(r.Answers) > 0 {
 			answers, err := json.Marshal(r.Answers)
 			if err != nil {
-				return task.Outcome{}, err
+				return nil, nil, err
 			}
 			again = append(again, wire.Pair{Key: "inputResponses", Value: answers})
 		}
@@ -138,33 +154,37 @@ func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.Req
 	}
 	meta, bad := wire.ParseMeta(wire.Member(params, "_meta"))
 	if bad != nil {
-		return task.Outcome{}, bad
+		return nil, nil, bad
 	}
 	if meta.ProgressToken == nil { // tools say nothing of their progress to a client that has not asked
 		meta.ProgressToken = wire.AppendString(nil, r.ID)
 		all := wire.SetMembers(wire.RemoveMembers(wire.Member(params, "_meta"), "progressToken"), wire.Pair{Key: "progressToken", Value: meta.ProgressToken})
 		params = wire.ReplaceMember(params, "_meta", all)
 	}
-	out := &taskOutlet{say: say}
 	server, err := e.Lend(r.Principal, meta, out)
 	if err != nil {
-		return task.Outcome{}, err
+		return nil, nil, err
 	}
 	defer server.Return()
 	ctx = context.WithValue(ctx, outletKey{}, out)
-	res, err := server.Do(task.With(ctx, r.ID), &engine.Call{Method: "tools/call", Params: params, Token: meta.ProgressToken, Extra: extra})
-	if err != nil {
-		return task.Outcome{}, err
+	if r.ID != "" {
+		ctx = task.With(ctx, r.ID)
 	}
+	res, err := server.Do(ctx, &engine.Call{Method: "tools/call", Params: params, Token: meta.ProgressToken, Extra: extra})
+	return res, server.Capabilities(), err
+}
+
+// outcomeOf is what a handler's result means for its task.
+func outcomeOf(e *engine.Engine, caps *mcp.ClientCapabilities, res mcp.Result) (task.Outcome, error) {
 	if interim := asInterim(res); interim != nil {
-		return askedOf(server.Capabilities(), interim)
+		return askedOf(caps, interim)
 	}
-	failed := false
+	isError := false
 	if call, ok := res.(*mcp.CallToolResult); ok {
-		failed = call.IsError
+		isError = call.IsError
 	}
 	data, err := e.AppendModern(nil, res, "complete", nil)
-	return task.Outcome{Result: data, IsError: failed}, err
+	return task.Outcome{Result: data, IsError: isError}, err
 }
 
 // askedOf is the outcome of a round that asks.
@@ -212,6 +232,8 @@ type outletKey struct{}
 // A taskOutlet takes what a handler says while it works on a task.
 type taskOutlet struct {
 	say func(string)
+	// before, if not nil, takes it as long as the call is no task yet.
+	before *promotion
 }
 
 // Say implements [engine.Outlet]. Progress becomes the status message; there is nobody to tell anything else.
@@ -221,6 +243,9 @@ func (o *taskOutlet) Say(ctx context.Context, m engine.Outgoing) error {
 	}
 	if ctx.Value(outletKey{}) != o { // of a handler that has outlived its round
 		return errNotThisCall
+	}
+	if o.before != nil {
+		return o.before.heard(ctx, m)
 	}
 	if m.Method == "notifications/progress" {
 		o.say(progressText(m.Params))
@@ -320,7 +345,7 @@ func (p *Endpoint) taskError(err error) error {
 
 // advertise has a result of server/discover name the extension, if a task can arise.
 func (p *Endpoint) advertise(ctx context.Context, c *call, server *engine.Session, raw json.RawMessage) json.RawMessage {
-	if p.Tasks == nil || !server.HasTasks(ctx, c.extra) {
+	if p.Tasks == nil || p.Tasks.After == 0 && !server.HasTasks(ctx, c.extra) {
 		return raw
 	}
 	caps := wire.Member(raw, "capabilities")

@@ -13,6 +13,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/redis/rueidis"
 
+	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/serve"
 )
 
@@ -27,16 +28,22 @@ func main() {
 		Name:        "add",
 		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true},
 	}, add)
-	mcp.AddTool(server, &mcp.Tool{
+	mcp.AddTool(server, asTask(&mcp.Tool{
 		Name:        "countdown",
 		Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
-	}, countdown)
+	}), countdown)
 	mcp.AddTool(server, &mcp.Tool{
 		Name:        "confirm",
 		Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
 	}, confirm)
-	mcp.AddTool(server, &mcp.Tool{Name: "charge"}, book.charge)
+	mcp.AddTool(server, asTask(&mcp.Tool{Name: "charge"}), book.charge)
 	serve.Main(server)
+}
+
+// asTask has the calls of a tool become tasks for clients that know them.
+func asTask(t *mcp.Tool) *mcp.Tool {
+	sluice.MarkTask(t, sluice.TaskOptions{Mode: sluice.TaskPrefer})
+	return t
 }
 
 type addInput struct {

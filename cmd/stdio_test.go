@@ -138,3 +138,113 @@ func TestStdioSaysWhatClientsCanRead(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// What is no message is answered (JSON-RPC 2.0, 5.1) and is no reason to end.
+func TestStdioSurvivesItsClients(t *testing.T) {
+	t.Parallel()
+	const (
+		parse   = "-32700"
+		invalid = "-32600"
+	)
+	for name, tt := range map[string]struct {
+		line, id, code string
+	}{
+		"no JSON":             {"hello", "null", parse},
+		"half an object":      {`{"jsonrpc":"2.0",`, "null", parse},
+		"two values":          {`{"jsonrpc":"2.0","id":5,"method":"ping"} {}`, "null", parse},
+		"byte order mark":     {"\ufeff" + `{"jsonrpc":"2.0","id":5,"method":"ping"}`, "null", parse},
+		"not UTF-8":           {"{\"jsonrpc\":\"2.0\",\"id\":5,\"method\":\"p\xffng\"}", "null", parse},
+		"NUL":                 {"\x00", "null", parse},
+		"nested too deeply":   {strings.Repeat("[", 100000), "null", parse},
+		"empty batch":         {"[]", "null", invalid},
+		"batch of what":       {`[1,2]`, "null", invalid},
+		"batch":               {`[{"jsonrpc":"2.0","id":5,"method":"ping"}]`, "null", invalid},
+		"string":              {`"hello"`, "null", invalid},
+		"number":              {"1", "null", invalid},
+		"null":                {"null", "null", invalid},
+		"true":                {"true", "null", invalid},
+		"empty object":        {"{}", "null", invalid},
+		"no jsonrpc":          {`{"id":5,"method":"ping"}`, "5", invalid},
+		"other jsonrpc":       {`{"jsonrpc":"1.0","id":5,"method":"ping"}`, "5", invalid},
+		"number as jsonrpc":   {`{"jsonrpc":2.0,"id":"five","method":"ping"}`, `"five"`, invalid},
+		"number as method":    {`{"jsonrpc":"2.0","id":5,"method":1}`, "5", invalid},
+		"array as params":     {`{"jsonrpc":"2.0","id":5,"method":"ping","params":[1]}`, "5", invalid},
+		"null as ID":          {`{"jsonrpc":"2.0","id":null,"method":"ping"}`, "null", invalid},
+		"object as ID":        {`{"jsonrpc":"2.0","id":{},"method":"ping"}`, "null", invalid},
+		"fraction as ID":      {`{"jsonrpc":"2.0","id":1.5,"method":"ping"}`, "null", invalid},
+		"result and error":    {`{"jsonrpc":"2.0","id":5,"result":{},"error":{"code":1,"message":"x"}}`, "5", invalid},
+		"error without code":  {`{"jsonrpc":"2.0","id":5,"error":{"message":"x"}}`, "5", invalid},
+		"no such method":      {`{"jsonrpc":"2.0","id":5,"method":"nothing"}`, "5", "-32601"},
+		"initialize, no text": {`{"jsonrpc":"2.0","id":5,"method":"initialize","params":{"protocolVersion":7}}`, "5", ""},
+		"unknown answer":      {`{"jsonrpc":"2.0","id":99,"result":{}}`, "", ""},
+		"unknown error":       {`{"jsonrpc":"2.0","id":"99","error":{"code":-1,"message":"x"}}`, "", ""},
+		"unknown notice":      {`{"jsonrpc":"2.0","method":"notifications/nothing"}`, "", ""},
+		"cancels nothing":     {`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":12345678901234567890}}`, "", ""},
+		"blank":               {" \t ", "", ""},
+		"empty":               {"", "", ""},
+		"carriage return":     {"\r", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, nil, serverBinary, "--transport=stdio")
+			p.send(hello + tt.line + "\n" + strings.TrimSpace(toolCall(1, "add", `{"a":10,"b":5}`))) // no line end behind the last
+			p.stdin.Close()
+			if code := p.wait(patience); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			responses := p.messages()
+			if !strings.Contains(responses["1"], `"15"`) {
+				t.Errorf("the call behind it is answered %q", responses["1"])
+			}
+			delete(responses, "1")
+			delete(responses, `"hello"`)
+			switch {
+			case tt.id == "" && len(responses) > 0:
+				t.Errorf("it is answered: %v", responses)
+			case tt.id != "" && (len(responses) != 1 || !strings.Contains(responses[tt.id], `"code":`+tt.code)):
+				t.Errorf("it is answered %v, want code %s for %s", responses, tt.code, tt.id)
+			}
+		})
+	}
+}
+
+// Lines may end as on Windows, and batches are answered as one where there are batches.
+func TestStdioBatch(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, serverBinary, "--transport=stdio")
+	p.send(strings.ReplaceAll(strings.ReplaceAll(hello, "2025-06-18", "2025-03-26"), "\n", "\r\n"))
+	p.send(`[{"jsonrpc":"2.0","id":1,"method":"ping"},7,{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","id":9007199254740993,"method":"ping"}]` + "\r\n")
+	p.send(`[{"jsonrpc":"2.0","method":"notifications/x"}]` + "\r\n")
+	p.stdin.Close()
+	if code := p.wait(patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	lines := strings.Split(strings.TrimSpace(p.stdout.String()), "\n")
+	var answers []struct {
+		ID     json.RawMessage
+		Result json.RawMessage
+		Error  struct{ Code int }
+	}
+	if len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &answers) != nil || len(answers) != 3 {
+		t.Fatalf("answered %q", lines)
+	}
+	for _, a := range answers {
+		if id := string(a.ID); id == "null" != (a.Error.Code == -32600) || id != "null" && id != "1" && id != "9007199254740993" {
+			t.Errorf("answered %q", lines[1])
+		}
+	}
+}
+
+func TestStdioLongLine(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, serverBinary, "--transport=stdio")
+	p.send(hello + `{"jsonrpc":"2.0","id":5,"method":"` + strings.Repeat("x", 65<<20) + `"}` + "\n" + toolCall(1, "add", `{"a":10,"b":5}`))
+	p.stdin.Close()
+	if code := p.wait(patience); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	responses := p.messages()
+	if !strings.Contains(responses["null"], "-32600") || !strings.Contains(responses["1"], `"15"`) {
+		t.Errorf("answered %v", responses)
+	}
+}

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"runtime/debug"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/stdio"
 )
 
 // startStdio serves the one client at the other end of standard input and output.
@@ -29,7 +29,7 @@ func (a *App) startStdio(context.Context) error {
 	cut, giveUp := context.WithCancel(context.Background())
 	// Not Start's context: the session outlives it, and its calls would be cancelled with it instead of finished.
 	session, err := a.server.Connect(context.Background(), patientTransport{
-		Transport: &mcp.IOTransport{Reader: os.Stdin, Writer: keepOpen{out}},
+		Transport: &stdio.Transport{In: os.Stdin, Out: out},
 		stop:      stop,
 		cut:       cut,
 		patience:  a.cfg.ShutdownGrace,
@@ -71,8 +71,3 @@ func (a *App) recoverPanics(next mcp.MethodHandler) mcp.MethodHandler {
 		return next(ctx, method, req)
 	}
 }
-
-// keepOpen lets the transport close its end without closing the process's standard output.
-type keepOpen struct{ io.Writer }
-
-func (keepOpen) Close() error { return nil }

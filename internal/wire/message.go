@@ -69,7 +69,7 @@ func ParseBody(body []byte) (one Message, batch []Element, err *Error) {
 			return errBatch
 		}
 		m, err := parse(value)
-		batch = append(batch, Element{Message: m, Err: err})
+		batch = append(batch, Element{Raw: value, Message: m, Err: err})
 		return nil
 	})
 	if tooLarge != nil {
@@ -89,6 +89,7 @@ var errBatch = errors.New("too many elements")
 
 // Element is one member of a batch.
 type Element struct {
+	Raw     json.RawMessage // as it stands in the batch
 	Message Message
 	Err     *Error
 }

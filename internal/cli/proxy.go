@@ -44,9 +44,7 @@ Each request carries the token that the flags ask for; one is used until shortly
 			if err != nil {
 				return err
 			}
-			base := http.DefaultTransport.(*http.Transport).Clone()
-			base.DisableCompression = true // a compressed stream comes in blocks, not in events
-			transport, err := r.roundTripper(u, base)
+			transport, err := r.roundTripper(u, proxy.NewTransport())
 			if err != nil {
 				return err
 			}

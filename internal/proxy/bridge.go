@@ -6,8 +6,6 @@
 package proxy
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-mcp/sluice/internal/stdio"
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 const (
@@ -35,6 +36,7 @@ type Bridge struct {
 	Log       *slog.Logger
 
 	client  *http.Client
+	old     atomic.Pointer[oldServer] // if the server speaks only HTTP+SSE
 	out     sync.Mutex
 	writer  io.Writer
 	session session
@@ -42,8 +44,11 @@ type Bridge struct {
 	reached atomic.Bool // the server was there once
 
 	mu       sync.Mutex
-	calls    map[string]*call // requests that the client waits for, by their ID
+	calls    map[string]*call // requests that the client waits for, by the key of their ID
+	asked    int              // requests of our own
 	finished sync.WaitGroup
+	work     context.Context // of all that outlives the input for a while
+	streams  sync.WaitGroup  // that have no end of their own
 }
 
 // A call is a request that the client waits for.
@@ -54,6 +59,21 @@ type call struct {
 
 	mu        sync.Mutex
 	cancelled bool // by the client, which expects no answer any more
+	resting   bool // the server has not got it
+}
+
+// rest waits before a call, if it is one, is sent again. It reports whether that is still wanted.
+func (c *call) rest(ctx context.Context, d time.Duration) bool {
+	if c == nil {
+		return pause(ctx, d)
+	}
+	set := func(resting bool) (wanted bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.resting = resting
+		return !c.cancelled
+	}
+	return set(true) && pause(ctx, d) && set(false)
 }
 
 func (c *call) isCancelled() bool {
@@ -67,15 +87,15 @@ func (c *call) isCancelled() bool {
 func (b *Bridge) Run(ctx context.Context, in io.Reader, out io.Writer) error {
 	b.writer = out
 	b.client = &http.Client{
-		Transport: b.Transport,
-		// A redirected POST may become a GET, and nobody has asked to talk to another server.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport:     b.Transport,
+		CheckRedirect: CheckRedirect,
 	}
 	b.calls = map[string]*call{}
 	// What runs on after the input's end has a life of its own.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	lines, failed := make(chan []byte), make(chan error, 1)
+	b.work = work
+	lines, failed := make(chan stdio.Line), make(chan error, 1)
 	go func() { // a read cannot be called off
 		failed <- read(in, lines, work.Done())
 	}()
@@ -93,26 +113,25 @@ func (b *Bridge) Run(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	stop()
 	b.finished.Wait()
+	b.streams.Wait()
 	b.session.end(b)
 	return err
 }
 
-// read sends each line that has something in it, until the input ends.
-func read(in io.Reader, lines chan<- []byte, stop <-chan struct{}) error {
-	r := bufio.NewReader(in)
+// read sends each line, until the input ends.
+func read(in io.Reader, lines chan<- stdio.Line, stop <-chan struct{}) error {
+	r := stdio.NewReader(in)
 	for {
-		line, err := r.ReadBytes('\n')
-		if line = bytes.TrimSpace(line); len(line) > 0 {
-			select {
-			case lines <- line:
-			case <-stop:
-				return nil
-			}
-		}
+		line, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
+		}
+		select {
+		case lines <- line:
+		case <-stop:
+			return nil
 		}
 	}
 }
@@ -152,27 +171,20 @@ func (b *Bridge) write(raw []byte) {
 }
 
 // take handles a line of the client's: a message, or a batch of them (2025-03-26).
-func (b *Bridge) take(ctx, work context.Context, line []byte) {
-	batch := []json.RawMessage{line}
-	if line[0] == '[' {
-		if err := json.Unmarshal(line, &batch); err != nil || len(batch) == 0 {
-			b.write(failure(nil, codeParse, "Parse error: neither a message nor a batch of messages"))
-			return
-		}
-	}
-	for _, raw := range batch {
-		m, err := parse(raw)
+func (b *Bridge) take(ctx, work context.Context, line stdio.Line) {
+	for _, e := range line.Messages {
+		m := &message{e.Message, e.Raw}
 		switch {
-		case err != nil:
-			b.write(failure(nil, codeParse, "Parse error: "+err.Error()))
+		case e.Err != nil:
+			b.write(stdio.AppendError(nil, m.ID, e.Err))
 		case m.Method == "notifications/cancelled":
 			b.cancelled(ctx, m)
-		case m.isRequest():
+		case m.Kind == wire.Request:
 			b.begin(ctx, work, m)
 		default:
 			b.notify(ctx, m)
 		}
-		if m != nil && m.Method == "notifications/initialized" {
+		if e.Err == nil && m.Method == "notifications/initialized" {
 			b.session.listen(work, b, m)
 		}
 	}
@@ -182,7 +194,7 @@ func (b *Bridge) take(ctx, work context.Context, line []byte) {
 func (b *Bridge) begin(ctx, work context.Context, m *message) {
 	callCtx, cancel := context.WithCancel(work)
 	c := &call{message: m, version: m.modernVersion(), cancel: cancel}
-	key := string(m.ID)
+	key := m.ID.Key()
 	b.mu.Lock()
 	b.calls[key] = c
 	b.mu.Unlock()
@@ -221,17 +233,21 @@ func (b *Bridge) cancelled(ctx context.Context, m *message) {
 		return // nothing that could be cancelled
 	}
 	b.mu.Lock()
-	c := b.calls[string(params.RequestID)]
+	c := b.calls[wire.ID(params.RequestID).Key()]
 	b.mu.Unlock()
 	if c == nil {
 		return // answered by now
 	}
 	c.mu.Lock()
 	c.cancelled = true
+	unknown := c.resting
 	c.mu.Unlock()
-	if c.version != "" {
+	if c.version != "" || unknown {
 		c.cancel()
 		return
 	}
 	b.notify(ctx, m)
+	if b.old.Load() != nil {
+		c.cancel() // no stream of its own would end
+	}
 }

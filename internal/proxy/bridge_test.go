@@ -31,14 +31,29 @@ type client struct {
 	out  *bufio.Reader
 	pipe *io.PipeReader
 	done chan error
+
+	patience time.Duration
 }
 
 func bridge(t *testing.T, url string) *client {
 	t.Helper()
+	return bridgeThrough(t, url, proxy.NewTransport())
+}
+
+// newClient returns the client at the other ends of in and out.
+func newClient(t *testing.T, in *io.PipeWriter, out *io.PipeReader) *client {
+	return &client{t: t, in: in, out: bufio.NewReader(out), pipe: out, done: make(chan error, 1), patience: patience}
+}
+
+func bridgeThrough(t *testing.T, url string, transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
+},
+) *client {
+	t.Helper()
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
-	c := &client{t: t, in: inW, out: bufio.NewReader(outR), pipe: outR, done: make(chan error, 1)}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	c := newClient(t, inW, outR)
 	b := &proxy.Bridge{URL: url, Transport: transport, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	go func() {
 		err := b.Run(t.Context(), inR, outW)
@@ -102,7 +117,7 @@ func (c *client) receive() map[string]any {
 			c.t.Fatalf("received %q: %v", r.line, err)
 		}
 		return m
-	case <-time.After(patience):
+	case <-time.After(c.patience):
 		c.t.Fatal("nothing received")
 		return nil
 	}
@@ -468,12 +483,15 @@ func TestLines(t *testing.T) {
 	if got := c.receive(); got["id"] != 1.0 || got["result"] == nil {
 		t.Errorf("batch: %v", got)
 	}
-	for _, bad := range []string{"{", "[]", `["x"]`, "[1"} {
+	for bad, code := range map[string]float64{
+		"{": -32700, "[1": -32700, "\ufeff" + `{"jsonrpc":"2.0","id":1,"method":"ping"}`: -32700,
+		"[]": -32600, `["x"]`: -32600, "null": -32600, `{"method":"ping"}`: -32600,
+	} {
 		c.send(bad)
 		got := c.receive()
 		e, _ := got["error"].(map[string]any)
-		if id, there := got["id"]; !there || id != nil || e["code"] != -32700.0 {
-			t.Errorf("%s: %v", bad, got)
+		if id, there := got["id"]; !there || id != nil || e["code"] != code {
+			t.Errorf("%s: %v, want code %v", bad, got, code)
 		}
 	}
 }

@@ -1,67 +1,55 @@
 package proxy
 
 import (
-	"bufio"
+	"context"
 	"io"
+	"math/rand/v2"
+	"net/http"
 	"strconv"
-	"strings"
 	"time"
-)
 
-// maxEvent bounds what is held of one message, in bytes.
-const maxEvent = 64 << 20
+	"github.com/sluice-mcp/sluice/internal/sse"
+)
 
 // A position is where a stream can be taken up again after its connection is lost.
 type position struct {
-	lastID string
-	retry  time.Duration // what the server asked for; 0 if it did not
+	lastID   string
+	retry    time.Duration // what the server asked for; 0 if it did not
+	moved    bool          // since somebody looked: the server has said something, or asked to be asked again
+	messages int           // that have come
 }
 
-// events calls f with the data of each event that has some, and notes in at how far it has come. It returns
-// [io.EOF] at an orderly end, and what f returned if that was false: no error.
+// events calls f with the data of each message of the stream, and notes in at how far it has come. Events of other names
+// are none of MCP's. It returns [io.EOF] at an orderly end, and what f returned if that was false: no error.
 func (at *position) events(r io.Reader, f func(data []byte) (more bool)) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxEvent)
-	var data []string
-	id, hasID := "", false
-	for lines.Scan() {
-		line := lines.Text()
-		if line == "" {
-			// An event counts only when it is complete, and so does its ID.
-			if hasID {
-				at.lastID = id
-			}
-			text := strings.Join(data, "\n")
-			data, hasID = nil, false
-			if text != "" && !f([]byte(text)) {
-				return nil
-			}
+	events := sse.NewReader(r)
+	for {
+		e, err := events.Next()
+		if d := events.Retry(); d > 0 {
+			at.retry, at.moved = d, true
+		}
+		if err != nil {
+			return err
+		}
+		if e.HasID {
+			at.moved = at.moved || e.ID != at.lastID
+			at.lastID = e.ID
+		}
+		if len(e.Data) == 0 || e.Name != "" && e.Name != "message" {
 			continue
 		}
-		name, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
-		switch name {
-		case "id":
-			if !strings.ContainsRune(value, 0) {
-				id, hasID = value, true
-			}
-		case "data":
-			data = append(data, value)
-		case "retry":
-			if ms, err := strconv.ParseUint(value, 10, 31); err == nil {
-				at.retry = time.Duration(ms) * time.Millisecond
-			}
+		at.moved = true
+		if !f(e.Data) {
+			return nil
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return err
-	}
-	return io.EOF
 }
 
 const (
 	firstWait = time.Second
-	maxWait   = 30 * time.Second
+	maxWait   = time.Minute
+	// steady is how often the wait doubles for somebody who waits, and only for a while.
+	steady = 2
 )
 
 // wait is how long to wait before the next attempt, n of which were in vain: what the server says, then longer each time.
@@ -70,5 +58,33 @@ func (at *position) wait(n int) time.Duration {
 	if d == 0 {
 		d = firstWait
 	}
-	return min(d<<min(n, 5), maxWait)
+	for ; n > 0 && d < maxWait; n-- {
+		d *= 2
+	}
+	return max(min(d, maxWait), at.retry)
+}
+
+// pause waits for d, and a little longer, so that not all who lost their server come back at once. It reports whether ctx
+// has lived so long.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d + rand.N(d/8+1)) //nolint:gosec // no secret
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// retryAfter is how long the server asks not to be asked (RFC 9110, 10.2.3); 0 if it does not say.
+func retryAfter(header http.Header) time.Duration {
+	text := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return max(time.Until(date), 0)
+	}
+	return 0
 }

@@ -3,67 +3,78 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"strings"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// A message is what the bridge has to know of a JSON-RPC message; the raw bytes are what travels.
+// A message is a JSON-RPC message, and the raw bytes that travel.
 type message struct {
-	raw    []byte
-	ID     json.RawMessage `json:"id"`
-	Method string          `json:"method"`
-	Params json.RawMessage `json:"params"`
-	Result json.RawMessage `json:"result"`
-	Error  *rpcError       `json:"error"`
+	wire.Message
+	raw []byte
 }
 
-type rpcError struct {
-	Code    int64           `json:"code"`
-	Message string          `json:"message"`
-	Data    json.RawMessage `json:"data,omitempty"`
-}
+var errNoObject = errors.New("a result is a JSON object")
 
-func parse(raw []byte) (*message, error) {
-	m := &message{raw: raw}
-	if err := json.Unmarshal(raw, m); err != nil {
-		return nil, err
+// parse reads what a server says: a message, or a batch of them (2025-03-26). What is no message is left out, and is
+// the error.
+func parse(raw []byte) (messages []*message, err error) {
+	one, batch, failed := wire.ParseBody(raw)
+	if batch == nil {
+		batch = []wire.Element{{Raw: raw, Message: one, Err: failed}}
 	}
-	return m, nil
+	for _, e := range batch {
+		switch {
+		case e.Err != nil:
+			err = e.Err
+		case e.Message.Result != nil && e.Message.Result[0] != '{':
+			err = errNoObject
+		default:
+			messages = append(messages, &message{e.Message, e.Raw})
+		}
+	}
+	return messages, err
 }
 
-func (m *message) isRequest() bool  { return m.Method != "" && m.hasID() }
-func (m *message) isResponse() bool { return m.Method == "" && (m.Result != nil || m.Error != nil) }
+// answers reports whether the message is the response to the request with this ID.
+func (m *message) answers(id wire.ID) bool {
+	return m.Kind == wire.Response && m.ID.Key() == id.Key()
+}
 
-// hasID takes a null for none. No request may have that for its ID, and the error that answers what could not be read does.
-func (m *message) hasID() bool { return len(m.ID) > 0 && string(m.ID) != "null" }
+// refusal returns the error in the body of an HTTP response, nil if there is none. A server that did not get as far as
+// reading the ID, or the request, has none to put there, or makes one up.
+func refusal(body []byte) *wire.Error {
+	var m struct {
+		ID    json.RawMessage `json:"id"`
+		Error *wire.Error     `json:"error"`
+	}
+	if json.Unmarshal(body, &m) != nil || m.Error == nil || m.Error.Code == 0 {
+		return nil
+	}
+	return m.Error
+}
 
-// Codes of errors that the bridge makes itself.
-const (
-	codeParse          = -32700
-	codeConnection     = -32000 // free for implementations; other bridges and SDKs use it for a lost connection, too
-	codeHeaderMismatch = -32020
-)
+// unnamed reports whether a response says of no request that it answers that.
+func unnamed(body []byte) bool {
+	var m struct {
+		ID json.RawMessage `json:"id"`
+	}
+	return json.Unmarshal(body, &m) == nil && (len(m.ID) == 0 || string(m.ID) == "null")
+}
+
+// respond is the response that carries e.
+func respond(id wire.ID, e *wire.Error) *message {
+	return &message{wire.Message{Kind: wire.Response, ID: id}, wire.AppendError(nil, id, e)}
+}
+
+// codeConnection is the code of errors that the bridge makes itself. It is free for implementations; other bridges and
+// SDKs use it for a lost connection, too.
+const codeConnection = -32000
 
 // failure is the response that tells a client why its request has no other.
-func failure(id json.RawMessage, code int64, text string) []byte {
-	if len(id) == 0 {
-		id = json.RawMessage("null")
-	}
-	return respond(id, &rpcError{Code: code, Message: text})
-}
-
-func respond(id json.RawMessage, e *rpcError) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
-		Version string          `json:"jsonrpc"`
-		ID      json.RawMessage `json:"id"`
-		Error   *rpcError       `json:"error"`
-	}{"2.0", id, e})
-	if err != nil { // the ID or the data were read as JSON; they cannot fail to be written
-		return []byte(`{"jsonrpc":"2.0","id":null,"error":{"code":-32603,"message":"internal error"}}`)
-	}
-	return bytes.TrimSpace(b.Bytes())
+func failure(id wire.ID, text string) []byte {
+	return wire.AppendError(nil, id, &wire.Error{Code: codeConnection, Message: text})
 }
 
 // singleLine is the message as a line can hold it: one with line ends between its tokens is written without.

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 // params knows which arguments of tools are repeated in headers. It learns that when a server misses one: most have none.
 type params struct {
 	mu    sync.Mutex
 	tools map[string][]binding
-	asked int
 }
 
 // of returns the headers that a call of a tool needs, as far as known.
@@ -33,6 +34,15 @@ func (p *params) of(m *message) []binding {
 
 // maxPages bounds a list that does not end.
 const maxPages = 100
+
+// own returns a request of the bridge's own.
+func (b *Bridge) own(method string, params []byte) *message {
+	b.mu.Lock()
+	b.asked++
+	id := wire.ID(fmt.Sprintf(`"sluice-proxy-%d"`, b.asked))
+	b.mu.Unlock()
+	return &message{wire.Message{Kind: wire.Request, ID: id, Method: method, Params: params}, wire.AppendCall(nil, id, method, params)}
+}
 
 // learn asks the server for its tools, on behalf of whoever made this call.
 func (p *params) learn(ctx context.Context, b *Bridge, c *call) error {
@@ -65,34 +75,27 @@ type toolList struct {
 }
 
 func (p *params) list(ctx context.Context, b *Bridge, c *call, cursor string) (*toolList, error) {
-	p.mu.Lock()
-	p.asked++
-	id := fmt.Sprintf("sluice-proxy-%d", p.asked)
-	p.mu.Unlock()
 	ask := map[string]any{"_meta": c.meta()}
 	if cursor != "" {
 		ask["cursor"] = cursor
 	}
-	raw, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": id, "method": "tools/list", "params": ask})
+	params, err := json.Marshal(ask)
 	if err != nil {
 		return nil, err
 	}
-	m, err := parse(raw)
-	if err != nil {
-		return nil, err
-	}
+	m := b.own("tools/list", params)
 	header := http.Header{}
 	mirror(header, m, c.version, nil)
-	resp, err := b.post(ctx, m, header)
+	resp, err := b.post(ctx, b.URL, m, header, nil)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := readAnswer(resp)
+	answer, err := readAnswer(resp, m.ID)
 	if err != nil {
 		return nil, err
 	}
-	if answer.Error != nil {
-		return nil, fmt.Errorf("tools/list: %s", answer.Error.Message)
+	if e := refusal(answer.raw); e != nil {
+		return nil, fmt.Errorf("tools/list: %s", e.Message)
 	}
 	list := new(toolList)
 	return list, json.Unmarshal(answer.Result, list)

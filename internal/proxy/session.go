@@ -9,6 +9,10 @@ import (
 	"mime"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
 // A session is what the bridge remembers for the revisions that have sessions: 2025-03-26 to 2025-11-25.
@@ -20,6 +24,8 @@ type session struct {
 	initialized *message
 	stop        context.CancelFunc // ends the server's own stream
 	again       func()             // opens it for another session
+
+	vain atomic.Int32 // attempts to open it
 
 	renewing sync.Mutex // one at a time
 }
@@ -74,16 +80,16 @@ func (s *session) renew(ctx context.Context, b *Bridge, forgotten string) error 
 	if done {
 		return nil
 	}
-	resp, err := b.post(ctx, initialize, http.Header{})
+	resp, err := b.post(ctx, b.URL, initialize, http.Header{}, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := readAnswer(resp)
+	answer, err := readAnswer(resp, initialize.ID)
 	if err != nil {
 		return err
 	}
-	if answer.Error != nil {
-		return fmt.Errorf("initialize was refused: %s", answer.Error.Message)
+	if e := refusal(answer.raw); e != nil {
+		return fmt.Errorf("initialize was refused: %s", e.Message)
 	}
 	s.begin(initialize, resp.Header.Get(headerSession))
 	s.negotiated(answer)
@@ -95,20 +101,45 @@ func (s *session) renew(ctx context.Context, b *Bridge, forgotten string) error 
 	return nil
 }
 
-// readAnswer reads the one answer that a request of the bridge's own gets.
-func readAnswer(resp *http.Response) (*message, error) {
+// isGone asks a server that does not give a stream of a session whether it has forgotten that: an answer to GET may come
+// from somebody between. If it has, another session is opened in its place.
+func (b *Bridge) isGone(ctx context.Context, id string) bool {
+	if b.session.current() != id {
+		return true // somebody else has asked
+	}
+	header := http.Header{}
+	b.session.stamp(header)
+	resp, err := b.post(ctx, b.URL, b.own("ping", nil), header, nil)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody))
 	defer resp.Body.Close()
-	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if kind == "text/event-stream" && resp.StatusCode == http.StatusOK {
-		var answer *message
-		var at position
-		err := at.events(resp.Body, func(data []byte) bool {
-			if m, err := parse(data); err == nil && m.isResponse() {
+	if !forgot(resp) {
+		return false
+	}
+	if err := b.session.renew(ctx, b, id); err != nil {
+		b.Log.Warn("the server forgot the session, and another could not be opened", "error", err)
+	}
+	return true
+}
+
+// readAnswer reads the one answer that a request of the bridge's own gets.
+func readAnswer(resp *http.Response, id wire.ID) (*message, error) {
+	defer resp.Body.Close()
+	var answer *message
+	look := func(data []byte) (more bool) {
+		messages, _ := parse(data)
+		for _, m := range messages {
+			if m.answers(id) {
 				answer = m
 			}
-			return answer == nil
-		})
-		if answer == nil {
+		}
+		return answer == nil
+	}
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind == "text/event-stream" && resp.StatusCode == http.StatusOK {
+		if err := new(position).events(resp.Body, look); answer == nil {
 			return nil, fmt.Errorf("no answer: %w", err)
 		}
 		return answer, nil
@@ -117,15 +148,23 @@ func readAnswer(resp *http.Response) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := parse(body)
-	if err != nil || !answer.isResponse() {
+	if look(body) {
 		return nil, errors.New(describe(resp, kind, body))
 	}
 	return answer, nil
 }
 
-// listen keeps the server's own stream open, on which it speaks when no request is in flight. Not every server has one. The
-// stream of an earlier session is closed.
+const (
+	// lived is how long a stream without a message has to last to count as one: where servers live as long as their answers, it ends
+	// at once.
+	lived = 5 * time.Second
+	// silence is how long a connection of HTTP/1.1 may bring nothing, not even a comment, until it is taken for dead. In
+	// HTTP/2 there are pings for that.
+	silence = time.Minute
+)
+
+// listen keeps the server's own stream open, on which it speaks when no request is in flight. Only 405 says that there is
+// none; all else may be different the next time. The stream of an earlier session is closed.
 func (s *session) listen(work context.Context, b *Bridge, initialized *message) {
 	ctx, cancel := context.WithCancel(work)
 	s.mu.Lock()
@@ -135,31 +174,95 @@ func (s *session) listen(work context.Context, b *Bridge, initialized *message) 
 	s.stop = cancel
 	s.initialized = initialized
 	s.again = func() { s.listen(work, b, initialized) }
+	id := s.id
 	s.mu.Unlock()
+	if b.old.Load() != nil {
+		return // there is but one stream
+	}
 	b.finished.Go(func() {
 		var at position
-		for n := 0; ctx.Err() == nil; n++ {
-			resp, err := b.get(ctx, at.lastID, "")
-			if err == nil && resp.StatusCode != http.StatusOK {
-				_ = resp.Body.Close()
-				if resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests {
-					return // it has none; or no session any more, as the next request will find out
-				}
-			} else if err == nil {
-				n = 0
-				_ = at.events(resp.Body, func(data []byte) bool {
-					if m, err := parse(data); err == nil {
-						b.deliver(nil, m)
-					}
-					return true
-				}) // however it ended, it is opened again
-				_ = resp.Body.Close()
+		// Where each replica knows its own sessions only, the next session is forgotten as soon as this one.
+		if n := s.vain.Load(); n > 1 && !pause(ctx, at.wait(int(n)-1)) {
+			return
+		}
+		for {
+			n := s.vain.Add(1) // unless it is a stream
+			asked, err := b.listenOnce(ctx, &at, id)
+			wait := max(asked, at.wait(int(n)-1))
+			switch {
+			case errors.Is(err, errNoStream):
+				return
+			case errors.Is(err, errSilent):
+				s.vain.Store(0)
+				wait = 0
+			case err == nil:
+				s.vain.Store(0)
+				wait = max(asked, at.wait(0))
+			case ctx.Err() == nil:
+				b.Log.Warn("cannot listen to the server; trying again", "error", err, "in", wait)
 			}
-			if !pause(ctx, at.wait(n)) {
+			if !pause(ctx, wait) {
 				return
 			}
 		}
 	})
+}
+
+var (
+	errNoStream = errors.New("the server has no stream of its own")
+	errSilent   = errors.New("the connection is silent")
+	errVain     = errors.New("the stream ended at once, with nothing in it")
+)
+
+// listenOnce reads the server's own stream over one connection. It returns no error if that has lasted or brought something, and how
+// long the server asks to be left alone.
+func (b *Bridge) listenOnce(ctx context.Context, at *position, id string) (asked time.Duration, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	resp, err := b.get(ctx, at.lastID, id)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	begun := time.Now()
+	if resp.StatusCode != http.StatusOK {
+		if resp.StatusCode == http.StatusMethodNotAllowed {
+			return 0, errNoStream
+		}
+		if id != "" && forgot(resp) {
+			b.isGone(ctx, id) // another session has another listener
+		}
+		return retryAfter(resp.Header), fmt.Errorf("HTTP %s", resp.Status)
+	}
+	var body io.Reader = resp.Body
+	if resp.ProtoMajor == 1 {
+		alarm := time.AfterFunc(silence, func() { cancel(errSilent) })
+		defer alarm.Stop()
+		body = &heard{body, alarm}
+	}
+	before := at.messages
+	_, err = b.read(at, body, nil)
+	switch {
+	case context.Cause(ctx) == errSilent: //nolint:errorlint // nobody wraps it
+		return 0, errSilent
+	case at.messages > before || time.Since(begun) >= lived:
+		return 0, nil
+	case errors.Is(err, io.EOF):
+		return 0, errVain
+	}
+	return 0, err
+}
+
+// heard puts an alarm off with each byte.
+type heard struct {
+	io.Reader
+	alarm *time.Timer
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	h.alarm.Reset(silence)
+	return n, err
 }
 
 func (s *session) stopListening() {

@@ -10,6 +10,8 @@ import (
 	"mime"
 	"net/http"
 	"time"
+
+	"github.com/sluice-mcp/sluice/internal/sse"
 )
 
 // A Message is one message of a stream.
@@ -130,7 +132,10 @@ func (c *RawCall) next() (Message, error) {
 			}
 			continue
 		}
-		ev, err := c.stream.next()
+		ev, err := c.stream.Next()
+		if d := c.stream.Retry(); d > 0 {
+			c.retry = d
+		}
 		if err != nil {
 			c.close()
 			if c.ctx.Err() != nil {
@@ -150,31 +155,31 @@ func (c *RawCall) next() (Message, error) {
 }
 
 // take notes an event and returns its message, if it has one.
-func (c *RawCall) take(ev sseEvent) (m Message, ok bool, err error) {
-	if ev.retry > 0 {
-		c.retry = ev.retry
-	}
-	if ev.hasID {
+func (c *RawCall) take(ev sse.Event) (m Message, ok bool, err error) {
+	if ev.HasID {
 		// Without data it is no event: a server that sends its client away says again where to go on.
-		if c.seen[ev.id] && ev.data != "" {
+		if c.seen[ev.ID] && len(ev.Data) > 0 {
 			c.Stats.Duplicates++
 		}
 		if c.seen == nil {
 			c.seen = map[string]bool{}
 		}
-		c.seen[ev.id] = true
-		c.lastEventID = ev.id
+		c.seen[ev.ID] = true
+		c.lastEventID = ev.ID
 	}
-	if ev.hasID || ev.data != "" {
+	if ev.HasID || len(ev.Data) > 0 {
 		c.Stats.Events++
 	}
-	if ev.data == "" {
+	if len(ev.Data) == 0 || ev.Name != "" && ev.Name != "message" {
 		return m, false, nil
 	}
-	if err := json.Unmarshal([]byte(ev.data), &m); err != nil {
-		return m, false, fmt.Errorf("e2e: event %q is not a message: %w\n%s", ev.id, err, shorten(ev.data))
+	if err := json.Unmarshal(ev.Data, &m); err != nil {
+		return m, false, fmt.Errorf("e2e: event %q is not a message: %w\n%s", ev.ID, err, shorten(string(ev.Data)))
 	}
-	m.EventID = ev.id
+	if m.IsResponse() && m.Result == nil && m.Error == nil {
+		return m, false, fmt.Errorf("e2e: event %q is not a message: %s", ev.ID, shorten(string(ev.Data)))
+	}
+	m.EventID = ev.ID
 	c.checkOrder(m)
 	return m, true, nil
 }
@@ -283,11 +288,11 @@ func (c *RawCall) finish() {
 	timer := time.AfterFunc(time.Second, c.stream.cancel)
 	defer timer.Stop()
 	for {
-		ev, err := c.stream.next()
+		ev, err := c.stream.Next()
 		if err != nil {
 			return
 		}
-		if ev.data != "" {
+		if len(ev.Data) > 0 {
 			c.Stats.Duplicates++
 		}
 	}
@@ -302,7 +307,7 @@ func (c *RawCall) close() {
 
 // A rawStream is one connection's part of a stream.
 type rawStream struct {
-	*sseReader
+	*sse.Reader
 	body   io.ReadCloser
 	cancel context.CancelFunc
 	idle   *time.Timer
@@ -319,7 +324,7 @@ func newRawStream(body io.ReadCloser, cancel context.CancelFunc, idle time.Durat
 			return n, err
 		})
 	}
-	s.sseReader = newSSEReader(r)
+	s.Reader = sse.NewReader(r)
 	return s
 }
 

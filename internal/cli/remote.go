@@ -16,11 +16,15 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/spf13/cobra"
 
+	"github.com/sluice-mcp/sluice/internal/proxy"
 	"github.com/sluice-mcp/sluice/internal/token"
 )
 
 // connectTimeout bounds the handshake: a server that accepts and never answers is no server.
 const connectTimeout = 30 * time.Second
+
+// endpointTimeout bounds how long a server that may be an old one has to name its endpoint.
+const endpointTimeout = 5 * time.Second
 
 // tokenVariable holds a token that should show neither in the process list nor in a shell's history.
 const tokenVariable = "SLUICE_TOKEN" //nolint:gosec // a name, not a token
@@ -126,36 +130,53 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 	if known := mcp.SupportedProtocolVersions(); revision != "" && !slices.Contains(known, revision) {
 		return nil, usagef("--revision: %q is none of %s", revision, strings.Join(known, ", "))
 	}
-	rt, err := r.roundTripper(u, http.DefaultTransport)
+	rt, err := r.roundTripper(u, proxy.NewTransport())
 	if err != nil {
 		return nil, err
 	}
-	watch := &watcher{base: rt} // above the token, whose source can fail too
-	httpClient := &http.Client{Transport: watch}
+	watch := &watcher{base: &proxy.Plain{Base: rt}} // above the token, whose source can fail too
+	httpClient := &http.Client{Transport: watch, CheckRedirect: proxy.CheckRedirect}
 	var transport mcp.Transport = &mcp.StreamableClientTransport{
 		Endpoint: address, HTTPClient: httpClient,
 		DisableStandaloneSSE: true, // nobody waits for what the server says unasked
 	}
+	old := &mcp.SSEClientTransport{Endpoint: address, HTTPClient: httpClient}
 	if revision == "2024-11-05" {
-		transport = &mcp.SSEClientTransport{Endpoint: address, HTTPClient: httpClient}
+		transport = old
 	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "sluice", Version: "v1.0.0"}, opts)
-
-	// The stream of the old transport lives as long as the context that it was opened with, so that cannot be one
-	// with a deadline.
-	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(connectTimeout, func() { cancel(fmt.Errorf("no answer within %v", connectTimeout)) })
-	session, err := client.Connect(ctx, transport, &mcp.ClientSessionOptions{ProtocolVersion: revision})
-	if !timer.Stop() && err == nil {
-		_ = session.Close()
-		err = context.Cause(ctx)
-	}
+	session, err := open(ctx, client, transport, revision, connectTimeout)
 	if err != nil {
-		return nil, &exitError{exitUnreachable, fmt.Errorf("cannot connect to %s: %w", address, watch.explain(ctx, err))}
+		failed := watch.explain(ctx, err)
+		// A server of that revision knows no POST at this URL (Transports, "Backwards Compatibility").
+		if revision == "" && watch.mayBeOld() {
+			session, err = open(ctx, client, old, "", endpointTimeout)
+		}
+		if err != nil {
+			return nil, &exitError{exitUnreachable, fmt.Errorf("cannot connect to %s: %w", address, failed)}
+		}
 	}
 	if got := session.InitializeResult().ProtocolVersion; revision != "" && got != revision {
 		_ = session.Close()
 		return nil, &exitError{exitUnreachable, fmt.Errorf("%s does not speak revision %s: it chose %s", address, revision, got)}
 	}
 	return &connection{session, watch, watch.tap.capabilities()}, nil
+}
+
+// open opens a session. The stream of the old transport lives as long as the context that it was opened with, so that
+// cannot be one with a deadline.
+func open(ctx context.Context, client *mcp.Client, transport mcp.Transport, revision string, timeout time.Duration) (*mcp.ClientSession, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(timeout, func() { cancel(fmt.Errorf("no answer within %v", timeout)) })
+	session, err := client.Connect(ctx, transport, &mcp.ClientSessionOptions{ProtocolVersion: revision})
+	if !timer.Stop() {
+		if err == nil {
+			_ = session.Close()
+		}
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		cancel(nil)
+	}
+	return session, err
 }

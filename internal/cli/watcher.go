@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
+
+	"github.com/sluice-mcp/sluice/internal/proxy"
 )
 
 // A watcher carries HTTP exchanges and remembers how the last one failed: an error that comes out of the SDK tells of
@@ -24,6 +26,7 @@ type watcher struct {
 
 	mu     sync.Mutex
 	failed error // an *exitError unless the server spoke MCP
+	old    bool  // the server may know HTTP+SSE only
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -33,14 +36,21 @@ func (w *watcher) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method == http.MethodDelete {
 		return resp, err // the end of a session: whatever becomes of it, it is over
 	}
-	failed := failureOf(resp, err)
+	failed, old := failureOf(resp, err), err == nil && proxy.MayBeOld(resp)
 	w.mu.Lock()
-	w.failed = failed
+	w.failed, w.old = failed, old
 	w.mu.Unlock()
 	if err == nil {
 		w.tap.open(resp)
 	}
 	return resp, err
+}
+
+// mayBeOld reports whether the last answer may be that of a server which knows HTTP+SSE only.
+func (w *watcher) mayBeOld() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.old
 }
 
 // failureOf says in the words of a person how an exchange failed, nil if it did not.

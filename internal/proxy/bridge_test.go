@@ -281,12 +281,13 @@ func TestRestart(t *testing.T) {
 type server struct {
 	*httptest.Server
 	requests chan *http.Request
-	ended    chan struct{} // a call of the tool "wait" whose context is done
+	began    chan struct{} // a call of the tool "wait"
+	ended    chan struct{} // one whose context is done
 }
 
 func serve(t *testing.T) *server {
 	t.Helper()
-	s := &server{requests: make(chan *http.Request, 100), ended: make(chan struct{}, 10)}
+	s := &server{requests: make(chan *http.Request, 100), began: make(chan struct{}, 10), ended: make(chan struct{}, 10)}
 	m := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "v1"}, nil)
 	object := func(properties string) json.RawMessage {
 		return json.RawMessage(`{"type":"object","properties":` + properties + `}`)
@@ -301,6 +302,7 @@ func serve(t *testing.T) *server {
 		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(req.Params.Arguments)}}}, nil
 	})
 	m.AddTool(&mcp.Tool{Name: "wait", InputSchema: object(`{}`)}, func(ctx context.Context, _ *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		s.began <- struct{}{}
 		<-ctx.Done()
 		s.ended <- struct{}{}
 		return nil, ctx.Err()
@@ -387,15 +389,11 @@ func TestCancel(t *testing.T) {
 		s := serve(t)
 		c := bridge(t, s.URL)
 		open(c)
-		// Progress would show that it runs; without, its arrival at the server has to do.
-		for range len(s.requests) {
-			<-s.requests
-		}
 		c.send(`{"jsonrpc":"2.0","id":"w","method":"tools/call","params":{"name":"wait","arguments":{}}}`)
-		for r := range s.requests {
-			if r.Method == http.MethodPost {
-				break
-			}
+		select {
+		case <-s.began:
+		case <-time.After(patience):
+			t.Fatal("the tool does not run")
 		}
 		c.send(`{"jsonrpc":"2.0","id":1,"method":"ping"}`)
 		if got := c.receive(); got["id"] != 1.0 {

@@ -178,7 +178,7 @@ func (b *Bridge) request(ctx context.Context, c *call, onSent func()) []byte {
 				return failure(c.ID, "the server forgot the session, and another could not be opened: "+err.Error())
 			}
 			continue
-		case c.Method == "initialize" && mayBeOld(resp) && b.openOld(ctx) == nil:
+		case c.Method == "initialize" && MayBeOld(resp) && b.openOld(ctx) == nil:
 			_ = resp.Body.Close()
 			continue
 		case resp.StatusCode == http.StatusOK && kind == "text/event-stream":

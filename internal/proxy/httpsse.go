@@ -33,9 +33,9 @@ const endpointTimeout = 5 * time.Second
 
 var errNotOld = errors.New("the server names no endpoint")
 
-// mayBeOld reports whether the answer to initialize may be that of a server which knows HTTP+SSE only (2025-03-26 and
+// MayBeOld reports whether the answer to initialize may be that of a server which knows HTTP+SSE only (2025-03-26 and
 // later, Transports, "Backwards Compatibility"). One that has understood the message is no such.
-func mayBeOld(resp *http.Response) bool {
+func MayBeOld(resp *http.Response) bool {
 	switch resp.StatusCode {
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return true

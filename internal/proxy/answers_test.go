@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -542,16 +543,15 @@ func TestListenAgain(t *testing.T) {
 	for _, status := range []int{202, 204, 301, 400, 401, 403, 404, 408, 409, 410, 425, 429, 500, 502, 503, 504} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
-			var asked []time.Duration
+			var asked times
 			virtually(t, scripted{
 				call: func(w http.ResponseWriter, _ *http.Request, id json.RawMessage, _ string) {
 					w.Header().Set("Content-Type", "application/json")
 					fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{}}`, id)
 				},
 				get: func(w http.ResponseWriter, r *http.Request) {
-					asked = append(asked, now())
-					if len(asked) < 8 {
-						if len(asked) == 2 {
+					if n := asked.add(); n < 8 {
+						if n == 2 {
 							w.Header().Set("Retry-After", "100")
 						}
 						w.WriteHeader(status)
@@ -566,7 +566,7 @@ func TestListenAgain(t *testing.T) {
 					t.Errorf("received %v", got)
 				}
 			})
-			grows(t, asked, 1, 100, 4, 8, 16, 32, 60)
+			grows(t, asked.at, 1, 100, 4, 8, 16, 32, 60)
 		})
 	}
 	t.Run("405", func(t *testing.T) {
@@ -589,10 +589,9 @@ func TestListenAgain(t *testing.T) {
 func TestListenInVain(t *testing.T) {
 	t.Parallel()
 	for _, nothing := range []string{"", ": hello\n\n", "id: 1\n\n", "id: 1\ndata:\n\n", "data: {}\n\n", "event: ping\ndata: {}\n\n", "retry: 1000\n\n"} {
-		var asked []time.Duration
+		var asked times
 		virtually(t, scripted{get: func(w http.ResponseWriter, r *http.Request) {
-			asked = append(asked, now())
-			switch n := len(asked); {
+			switch n := asked.add(); {
 			case n == 5:
 				events(w, "data: "+notice+"\n\n")
 			case n == 8:
@@ -606,18 +605,18 @@ func TestListenInVain(t *testing.T) {
 			c.receive()
 			time.Sleep(70 * time.Second)
 		})
-		grows(t, asked[:11], 1, 2, 4, 8, 1, 1, 2, 11, 1, 2)
+		grows(t, asked.at[:11], 1, 2, 4, 8, 1, 1, 2, 11, 1, 2)
 	}
 }
 
 // A connection that says nothing at all, not even that it lives, is replaced.
 func TestListenSilence(t *testing.T) {
 	t.Parallel()
-	var asked []time.Duration
+	var asked times
 	virtually(t, scripted{get: func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, now())
+		n := asked.add()
 		events(w, ": hello\n\n")
-		if len(asked) == 3 {
+		if n == 3 {
 			for range 10 {
 				time.Sleep(30 * time.Second)
 				events(w, ": hello\n\n")
@@ -628,7 +627,7 @@ func TestListenSilence(t *testing.T) {
 		open(c)
 		time.Sleep(9 * time.Minute)
 	})
-	grows(t, asked[:4], 60, 60, 360)
+	grows(t, asked.at[:4], 60, 60, 360)
 }
 
 // A call is resumed until the server does, unless it says that it cannot; then its end is a definite one.
@@ -742,6 +741,20 @@ func TestResumeNever(t *testing.T) {
 			}
 		})
 	}
+}
+
+// times are when a server was asked.
+type times struct {
+	mu sync.Mutex
+	at []time.Duration
+}
+
+// add notes that it is now, and returns how often it has been.
+func (a *times) add() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at = append(a.at, now())
+	return len(a.at)
 }
 
 // now is the time of the bubble.

@@ -80,9 +80,11 @@ func TestStrangeStreams(t *testing.T) {
 		"comments":        func(m string) string { return ": hello\n\n" + event(m) },
 		"ping":            func(m string) string { return "event: ping\ndata: {}\n\n" + event(m) },
 		"heartbeat":       func(m string) string { return "data: {\"type\":\"heartbeat\"}\n\n" + event(m) },
-		"null":            func(m string) string { return "data: null\n\ndata: []\n\ndata: \"x\"\n\ndata: keep-alive\n\n" + event(m) },
-		"batch":           func(m string) string { return event("[" + m + "]") },
-		"bad retry":       func(m string) string { return "retry: soon\n\n" + event(m) },
+		"null": func(m string) string {
+			return "data: null\n\ndata: []\n\ndata: \"x\"\n\ndata: keep-alive\n\n" + event(m)
+		},
+		"batch":     func(m string) string { return event("[" + m + "]") },
+		"bad retry": func(m string) string { return "retry: soon\n\n" + event(m) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

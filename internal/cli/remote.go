@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -134,7 +135,7 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 	if err != nil {
 		return nil, err
 	}
-	watch := &watcher{base: &proxy.Plain{Base: rt}} // above the token, whose source can fail too
+	watch := &watcher{base: rt} // above the token, whose source can fail too
 	httpClient := &http.Client{Transport: watch, CheckRedirect: proxy.CheckRedirect}
 	var transport mcp.Transport = &mcp.StreamableClientTransport{
 		Endpoint: address, HTTPClient: httpClient,
@@ -148,6 +149,9 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 	session, err := open(ctx, client, transport, revision, connectTimeout)
 	if err != nil {
 		failed := watch.explain(ctx, err)
+		if late, ok := errors.AsType[lateError](err); ok {
+			failed = late
+		}
 		// A server of that revision knows no POST at this URL (Transports, "Backwards Compatibility").
 		if revision == "" && watch.mayBeOld() {
 			session, err = open(ctx, client, old, "", endpointTimeout)
@@ -167,7 +171,7 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 // cannot be one with a deadline.
 func open(ctx context.Context, client *mcp.Client, transport mcp.Transport, revision string, timeout time.Duration) (*mcp.ClientSession, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(timeout, func() { cancel(fmt.Errorf("no answer within %v", timeout)) })
+	timer := time.AfterFunc(timeout, func() { cancel(lateError(timeout)) })
 	session, err := client.Connect(ctx, transport, &mcp.ClientSessionOptions{ProtocolVersion: revision})
 	if !timer.Stop() {
 		if err == nil {
@@ -180,3 +184,8 @@ func open(ctx context.Context, client *mcp.Client, transport mcp.Transport, revi
 	}
 	return session, err
 }
+
+// A lateError says how long a server has not answered.
+type lateError time.Duration
+
+func (e lateError) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(e)) }

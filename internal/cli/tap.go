@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +8,8 @@ import (
 	"mime"
 	"net/http"
 	"sync"
+
+	"github.com/sluice-mcp/sluice/internal/proxy"
 )
 
 // A tap reads along with the SDK, and keeps the result of the last request as it was written: the SDK's types round
@@ -97,13 +98,13 @@ func (t *tap) received(message []byte) {
 	}
 }
 
-// open lets the tap read a response before anybody else does.
+// open lets the tap read a response before anybody else does. A stream is made readable for the SDK on the way.
 func (t *tap) open(resp *http.Response) {
 	switch kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind {
 	case "application/json":
 		resp.Body = &tappedBody{ReadCloser: resp.Body, tap: t}
 	case "text/event-stream":
-		resp.Body = &tappedEvents{ReadCloser: resp.Body, tap: t}
+		resp.Body = proxy.PlainEvents(resp.Body, t.received)
 	}
 }
 
@@ -122,41 +123,4 @@ func (b *tappedBody) Read(p []byte) (int, error) {
 		b.tap.received(b.read)
 	}
 	return n, err
-}
-
-// A tappedEvents is a stream of events. Whoever reads it, reads an event after the tap has seen it.
-type tappedEvents struct {
-	io.ReadCloser
-	tap  *tap
-	line []byte // its beginning
-	data []byte // of the event, with a line feed before each line
-}
-
-// Read implements [io.Reader].
-func (e *tappedEvents) Read(p []byte) (int, error) {
-	n, err := e.ReadCloser.Read(p)
-	e.line = append(e.line, p[:n]...)
-	for {
-		line, rest, whole := bytes.Cut(e.line, []byte("\n"))
-		if !whole {
-			break
-		}
-		e.take(bytes.TrimSuffix(line, []byte("\r")))
-		e.line = rest
-	}
-	if err != nil { // an event that only the end ends counts for the SDK
-		e.take(e.line)
-		e.take(nil)
-		e.line = nil
-	}
-	return n, err
-}
-
-func (e *tappedEvents) take(line []byte) {
-	if len(line) == 0 && e.data != nil {
-		e.tap.received(e.data)
-		e.data = nil
-	} else if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
-		e.data = append(append(e.data, '\n'), bytes.TrimPrefix(data, []byte(" "))...)
-	}
 }

@@ -2,46 +2,28 @@ package proxy
 
 import (
 	"io"
-	"mime"
-	"net/http"
 	"strconv"
 
 	"github.com/sluice-mcp/sluice/internal/sse"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// Plain hands event streams on in the one form that every reader knows, and of their messages those that are some: the SDK's
-// client ends at a field without a colon, and takes what a server sends to keep a connection alive for its answer.
-type Plain struct{ Base http.RoundTripper }
-
-// RoundTrip implements [http.RoundTripper].
-func (p *Plain) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := p.Base.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/event-stream" {
-		resp.Body = &plainBody{Closer: resp.Body, events: sse.NewReader(resp.Body)}
-		resp.ContentLength = -1
-		resp.Header.Del("Content-Length")
-	}
-	return resp, nil
-}
-
-// CloseIdleConnections closes those of the base.
-func (p *Plain) CloseIdleConnections() {
-	if c, ok := p.Base.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
+// PlainEvents returns an event stream in the one form that every reader knows, and of its messages those that are some: the SDK's
+// client ends at a field without a colon, and takes what a server sends to keep a connection alive for its answer. seen is
+// called with each message before it is handed on.
+func PlainEvents(stream io.ReadCloser, seen func(message []byte)) io.ReadCloser {
+	return &plainBody{Closer: stream, events: sse.NewReader(stream), seen: seen}
 }
 
 type plainBody struct {
 	io.Closer
 	events *sse.Reader
+	seen   func(message []byte)
 	retry  int64  // as it was handed on, in milliseconds
 	rest   []byte // of an event
 }
 
+// Read implements [io.Reader].
 func (b *plainBody) Read(p []byte) (int, error) {
 	for len(b.rest) == 0 {
 		e, err := b.events.Next()
@@ -53,31 +35,32 @@ func (b *plainBody) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		b.rest = appendPlain(b.rest, e)
+		b.append(e)
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
 	return n, nil
 }
 
-// appendPlain appends the event as one for each message, and one without data that tells its ID if it has none.
-func appendPlain(dst []byte, e sse.Event) []byte {
+// append appends the event as one for each message. One without a message tells its ID, if it has one.
+func (b *plainBody) append(e sse.Event) {
 	if e.Name == "endpoint" { // of HTTP+SSE
-		return wire.AppendEvent(dst, e.Name, "", e.Data)
+		b.rest = wire.AppendEvent(b.rest, e.Name, "", e.Data)
+		return
 	}
 	var messages []*message
 	if e.Name == "" || e.Name == "message" {
 		messages, _ = parse(e.Data)
 	}
 	for i, m := range messages {
+		b.seen(m.raw)
 		id := e.ID
 		if i < len(messages)-1 {
 			id = "" // all of them have come only with the last
 		}
-		dst = wire.AppendEvent(dst, "message", id, m.raw)
+		b.rest = wire.AppendEvent(b.rest, "message", id, m.raw)
 	}
-	if len(messages) == 0 && (e.HasID || len(dst) > 0) {
-		dst = wire.AppendEvent(dst, "", e.ID, nil)
+	if len(messages) == 0 && (e.HasID || len(b.rest) > 0) {
+		b.rest = wire.AppendEvent(b.rest, "", e.ID, nil)
 	}
-	return dst
 }

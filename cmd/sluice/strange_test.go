@@ -31,7 +31,7 @@ func strange(t *testing.T, format func(message string) string) string {
 			Method string
 		}
 		_ = json.Unmarshal(body, &m)
-		result := ""
+		var result string
 		switch m.Method {
 		case "initialize":
 			result = `{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"strange","version":"1"}}`

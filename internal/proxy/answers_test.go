@@ -315,15 +315,23 @@ func TestRedirects(t *testing.T) {
 	t.Parallel()
 	var leaked atomic.Bool
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { leaked.Store(true) }))
-	defer elsewhere.Close()
+	t.Cleanup(elsewhere.Close)
 	for _, tt := range []struct {
 		status int
 		to     string
 		want   string
 	}{
-		{307, "/there/", ""}, {308, "/there/", ""}, {307, "there/", ""}, {308, "/again", ""},
-		{301, "/there/", "301"}, {302, "/there/", "302"}, {303, "/there/", "303"},
-		{307, elsewhere.URL, elsewhere.URL}, {308, elsewhere.URL, "308"}, {308, "/mcp", "308"}, {307, "", "307"},
+		{307, "/there/", ""},
+		{308, "/there/", ""},
+		{307, "there/", ""},
+		{308, "/again", ""},
+		{301, "/there/", "301"},
+		{302, "/there/", "302"},
+		{303, "/there/", "303"},
+		{307, elsewhere.URL, elsewhere.URL},
+		{308, elsewhere.URL, "308"},
+		{308, "/mcp", "308"},
+		{307, "", "307"},
 	} {
 		t.Run(fmt.Sprint(tt.status, tt.to), func(t *testing.T) {
 			t.Parallel()

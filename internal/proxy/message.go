@@ -49,10 +49,10 @@ func refusal(body []byte) *wire.Error {
 		ID    json.RawMessage `json:"id"`
 		Error *wire.Error     `json:"error"`
 	}
-	if json.Unmarshal(body, &m) != nil || m.Error == nil || m.Error.Code == 0 {
-		return nil
+	if json.Unmarshal(body, &m) == nil && m.Error != nil && m.Error.Code != 0 {
+		return m.Error
 	}
-	return m.Error
+	return nil
 }
 
 // unnamed reports whether a response says of no request that it answers that.

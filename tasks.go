@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -48,9 +49,7 @@ type TaskOptions struct {
 // read-only or idempotent; other tasks end as failed.
 func MarkTask(t *mcp.Tool, o TaskOptions) {
 	meta := make(mcp.Meta, len(t.Meta)+1)
-	for k, v := range t.Meta {
-		meta[k] = v
-	}
+	maps.Copy(meta, t.Meta)
 	meta[engine.MetaTask] = &engine.TaskHint{
 		Mode:         string(o.Mode),
 		AskFirst:     o.AskFirst,

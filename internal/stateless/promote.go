@@ -106,7 +106,7 @@ func (p *Endpoint) promoteAfter(dst []byte, rn *run.Run, c *call, tool engine.To
 		}
 		return o
 	})
-	return p.appendHandle(dst, rn.Context(), c, r), nil
+	return p.appendHandle(rn.Context(), dst, c, r), nil
 }
 
 // stayOrdinary answers with the result of a call that does not become a task.

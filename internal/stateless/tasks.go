@@ -88,18 +88,18 @@ func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, ask
 		p.Tasks.Keeper.Abandon(r)
 		return nil, run.ErrCancelled
 	}
-	p.Tasks.Keeper.Begin(r, p.round(c.engine, c.extra, run.Outside(ctx)))
-	return p.appendHandle(dst, ctx, c, r), nil
+	p.Tasks.Keeper.Begin(r, p.round(run.Outside(ctx), c.engine, c.extra))
+	return p.appendHandle(ctx, dst, c, r), nil
 }
 
-func (p *Endpoint) appendHandle(dst []byte, ctx context.Context, c *call, r *task.Record) []byte {
+func (p *Endpoint) appendHandle(ctx context.Context, dst []byte, c *call, r *task.Record) []byte {
 	handle := wire.Complete(r.AppendHandle(nil), `"task"`, c.engine.Describe(ctx, c.extra).ServerInfo)
 	return append(dst, handle...)
 }
 
 // round executes rounds of a task with a server, on behalf of the client that extra tells of. values has what HTTP middleware knew
 // of the request.
-func (p *Endpoint) round(e *engine.Engine, extra *mcp.RequestExtra, values context.Context) task.Round {
+func (p *Endpoint) round(values context.Context, e *engine.Engine, extra *mcp.RequestExtra) task.Round {
 	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) (o task.Outcome) {
 		err := e.Safely("tools/call", func() (err error) {
 			res, caps, err := p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say})
@@ -223,7 +223,7 @@ func (p *Endpoint) Resume(r *task.Record) task.Round {
 		if e == nil {
 			return task.Outcome{Err: wire.Internal(errNoServer.Error())}
 		}
-		return p.round(e, caller.Extra(request), request.Context())(ctx, r, params, say)
+		return p.round(request.Context(), e, caller.Extra(request))(ctx, r, params, say)
 	}
 }
 
@@ -317,7 +317,7 @@ func (p *Endpoint) updateTask(ctx context.Context, c *call) ([]byte, error) {
 		}
 		return nil
 	}
-	err := p.Tasks.Keeper.Update(ctx, wire.Unquote(c.params.TaskID), c.principal, answers, check, p.round(c.engine, c.extra, run.Outside(ctx)))
+	err := p.Tasks.Keeper.Update(ctx, wire.Unquote(c.params.TaskID), c.principal, answers, check, p.round(run.Outside(ctx), c.engine, c.extra))
 	if err != nil {
 		return nil, p.taskError(err)
 	}
@@ -332,8 +332,7 @@ func (p *Endpoint) cancelTask(ctx context.Context, c *call) ([]byte, error) {
 }
 
 func (p *Endpoint) taskError(err error) error {
-	var e *wire.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e
 	}
 	told := task.Error(err)

@@ -15,20 +15,20 @@ import (
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// ErrUnknown: there is no such task, no longer, or it is another principal's. Which one is nothing for a client to know.
-var ErrUnknown = errors.New("unknown task")
-
-// ErrTooLarge: what the task's client or its tool has said in one round is more than a record may have.
-var ErrTooLarge = errors.New("more than a task may have to remember")
+// Errors, some wrapped with context.
+var (
+	// ErrUnknown: there is no such task, no longer, or it is another principal's. Which one is nothing for a client to know.
+	ErrUnknown = errors.New("unknown task")
+	// ErrTooLarge: what the task's client or its tool has said in one round is more than a record may have.
+	ErrTooLarge = errors.New("more than a task may have to remember")
+	// ErrTooMany: this replica works on as many tasks as it may.
+	ErrTooMany = errors.New("too many tasks at this server")
+	// ErrTooManyOfYours: it works on as many of this principal as it may.
+	ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
+)
 
 // maxRecord keeps a record below what a value of the store may have, in bytes.
 const maxRecord = 900 << 10
-
-// ErrTooMany: this replica works on as many tasks as it may.
-var ErrTooMany = errors.New("too many tasks at this server")
-
-// ErrTooManyOfYours: it works on as many of this principal as it may.
-var ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
 
 // Config is what a [Keeper] is made with. Every field but Replica must be set.
 type Config struct {

@@ -42,7 +42,7 @@ func (k *Keeper) watchOwners() {
 		if err == nil && !others {
 			next = glance
 		}
-		timer.Reset(next + rand.N(next/8)) // not all replicas at the same moment
+		timer.Reset(next + rand.N(next/8)) //nolint:gosec // not all replicas at the same moment
 	}
 }
 
@@ -86,7 +86,7 @@ func (k *Keeper) inherit(ctx context.Context, dead string, count int) error {
 		}
 		ids = append(ids, strings.Fields(string(raw))...)
 	}
-	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) // others are at it, too
+	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // others are at it, too
 	var (
 		all   sync.WaitGroup
 		slots = make(chan struct{}, atOnce)

@@ -1,122 +1,76 @@
 package sluice
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
-	"sync"
+	"slices"
 
-	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/typed"
 )
 
-// AddTool adds a typed tool to s: [mcp.AddTool], with the same arguments and
-// the same answers, at a small part of its cost per call.
+// AddTool adds a typed tool to s: [mcp.AddTool], with the same arguments, at a small part of its cost per call.
 //
-// The types and schemas are compiled here, once. A call that they make clear is
-// decoded, checked and given its defaults in one pass, and so is its output.
-// Every other call, invalid ones among them, takes the SDK's way, as do tools
-// whose types or schemas are beyond the compiler: those with custom JSON forms,
-// $ref, combinations such as oneOf, patternProperties and the like.
+// The types and schemas are compiled here, once. A call that they make clear is decoded, checked and given its defaults in one
+// pass, and so is its output. Every other call is parsed, validated and decoded in several, as the SDK does it, and told of its
+// mistakes in the SDK's words: invalid ones, and those of types and schemas beyond the compiler, such as $ref, combinations like
+// oneOf, and patternProperties.
 //
-// One answer differs: arguments of null mean an empty object here when the
-// input schema has defaults, where the SDK panics.
+// Answers are those of [mcp.AddTool], except for these:
+//
+//   - Whole numbers keep their digits, in both directions and at any depth; the SDK passes them through float64, which knows
+//     them up to 2^53. Limits of the schema are checked on the number itself. In an argument of type any a number is a float64,
+//     and a [json.Number] if it is a whole one that float64 would change. A [json.Number] and a [json.RawMessage] keep every
+//     digit as it was written.
+//   - The inferred schema says what encoding/json reads and writes. A type with JSON of its own ([json.Unmarshaler] for
+//     arguments, [json.Marshaler] for output) may be anything, json.RawMessage among them; one with text of its own
+//     ([encoding.TextMarshaler]) is a string; bytes are a string in base64; a [json.Number] is a number, and a big.Int an
+//     integer. A struct that is the whole of the arguments is described by its fields, even if it reads them itself.
+//   - A map or slice that is nil, in an output whose schema does not let it be null, is empty. The SDK fails the call.
+//   - A result with IsError is the tool's own: an output that is zero is not added to it, nor one that the schema does not admit.
+//   - Arguments of null mean an empty object when the input schema has defaults. The SDK panics.
 //
 // Like [mcp.AddTool] it panics when the tool is invalid.
 func AddTool[In, Out any](s *mcp.Server, t *mcp.Tool, h mcp.ToolHandlerFor[In, Out]) {
+	in, err := typed.NewInput(t.InputSchema, reflect.TypeFor[In]())
+	if err != nil {
+		panic(fmt.Sprintf("AddTool: tool %q: input schema: %v", t.Name, err)) //nolint:forbidigo // as mcp.AddTool does: a mistake of the program
+	}
+	out, err := typed.NewOutput(t.OutputSchema, reflect.TypeFor[Out]())
+	if err != nil {
+		panic(fmt.Sprintf("AddTool: tool %q: output schema: %v", t.Name, err)) //nolint:forbidigo // as above
+	}
 	tool := *t
-	asked := &mcp.Tool{Name: t.Name} // with the schemas as they are now: a map or JSON may change before the SDK is asked
-	in, out := reflect.TypeFor[In](), reflect.TypeFor[Out]()
-	c := call[In, Out]{handler: h}
-	if in == reflect.TypeFor[any]() && t.InputSchema == nil {
-		tool.InputSchema = &jsonschema.Schema{Type: "object"}
+	if tool.InputSchema == nil {
+		tool.InputSchema = in.Schema()
 	}
-	schema, err := schemaOf(&tool.InputSchema, in)
-	if err == nil {
-		c.input = typed.ForInput(schema, in)
-		c.defaults = typed.HasDefaults(schema)
-		asked.InputSchema = schema
-		if t.OutputSchema != nil || out != reflect.TypeFor[any]() {
-			if schema, err = schemaOf(&tool.OutputSchema, out); err == nil {
-				c.output = typed.ForOutput(schema, out)
-				asked.OutputSchema = schema
-			}
-		}
+	if tool.OutputSchema == nil && out.Schema() != nil {
+		tool.OutputSchema = out.Schema()
 	}
-	if err != nil || c.input == nil && c.output == nil && !c.defaults {
-		mcp.AddTool(s, t, h) // which knows how to panic, too
-		return
-	}
-	c.sdk = &oracle[In, Out]{tool: asked}
-	s.AddTool(&tool, c.serve)
-}
-
-// schemaOf returns the schema in *field. When there is none, it puts the one inferred from t there.
-func schemaOf(field *any, t reflect.Type) (*jsonschema.Schema, error) {
-	if *field == nil {
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		inferred, err := jsonschema.ForType(t, &jsonschema.ForOptions{})
-		if err != nil {
-			return nil, err
-		}
-		*field = inferred
-		return inferred, nil
-	}
-	schema, ok := (*field).(*jsonschema.Schema)
-	if !ok {
-		data, err := json.Marshal(*field)
-		if err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(data, &schema); err != nil {
-			return nil, err
-		}
-	}
-	if schema == nil {
-		return nil, errors.New("no schema")
-	}
-	_, err := schema.Resolve(&jsonschema.ResolveOptions{ValidateDefaults: true})
-	return schema, err
+	s.AddTool(&tool, (&call[In, Out]{h, in, out}).serve)
 }
 
 // A call is what the calls of one tool have in common.
 type call[In, Out any] struct {
-	handler  mcp.ToolHandlerFor[In, Out]
-	input    *typed.Plan // nil: the SDK decodes
-	output   *typed.Plan // nil: the SDK encodes
-	defaults bool        // the input schema has some
-	sdk      *oracle[In, Out]
+	handler mcp.ToolHandlerFor[In, Out]
+	input   *typed.Input
+	output  *typed.Output
 }
 
 func (c *call[In, Out]) serve(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 	var in In
-	if args := req.Params.Arguments; c.input == nil || !c.input.Decode(args, &in) {
-		if c.defaults && bytes.HasPrefix(bytes.TrimSpace(args), []byte("null")) {
-			args = nil // the SDK would write the defaults into a nil map
-		}
-		var refusal *mcp.CallToolResult
-		var err error
-		if in, refusal, err = c.sdk.decode(ctx, args); refusal != nil || err != nil {
-			return refusal, err
-		}
+	if err := c.input.Decode(req.Params.Arguments, &in); err != nil {
+		return failure(err), nil
 	}
 	res, out, err := c.handler(ctx, req, in)
 	if err != nil {
 		if wire, ok := err.(*jsonrpc.Error); ok { //nolint:errorlint // the SDK's rule: a wrapped one is the tool's error
 			return nil, wire
 		}
-		res = &mcp.CallToolResult{}
-		res.SetError(err)
-		return res, nil
+		return failure(err), nil
 	}
 	if res == nil {
 		res = &mcp.CallToolResult{}
@@ -124,105 +78,29 @@ func (c *call[In, Out]) serve(ctx context.Context, req *mcp.CallToolRequest) (*m
 	if res.InputRequests != nil { // the client is asked for more: there is no output yet
 		return res, nil
 	}
-	if c.output != nil {
-		if data, ok := c.output.Append(make([]byte, 0, 64), &out); ok {
-			res.StructuredContent = json.RawMessage(data)
-			if res.Content == nil {
-				res.Content = []mcp.Content{&mcp.TextContent{Text: string(data)}}
-			}
-			return res, nil
-		}
-	}
-	if any(out) == nil { // Out is an interface
+	v := reflect.ValueOf(&out).Elem()
+	if v.Kind() == reflect.Interface && v.IsNil() || res.IsError && v.IsZero() {
 		return res, nil
 	}
-	return c.sdk.encode(ctx, res, out)
-}
-
-// An oracle is the tool as the SDK makes it, on a server that nobody else
-// sees. It says what the SDK says, in the SDK's words.
-type oracle[In, Out any] struct {
-	tool *mcp.Tool
-
-	// Started by the first call that needs it: most tools never do, and a server is up sooner.
-	once    sync.Once
-	method  mcp.MethodHandler
-	session *mcp.ServerSession
-	err     error
-}
-
-type (
-	decodedKey      struct{}
-	outputKey       struct{}
-	output[Out any] struct {
-		res *mcp.CallToolResult
-		out Out
-	}
-)
-
-// errDecoded ends an oracle's call once it has the arguments. Of all errors, a
-// *jsonrpc.Error is the one that comes back as it is.
-var errDecoded = &jsonrpc.Error{Message: "decoded"}
-
-// start makes the server, with two tools: one tells its decoded arguments, the other gives the output that it is told.
-func (o *oracle[In, Out]) start() {
-	s := mcp.NewServer(&mcp.Implementation{Name: o.tool.Name}, nil)
-	mcp.AddTool(s, o.tool, func(ctx context.Context, _ *mcp.CallToolRequest, in In) (_ *mcp.CallToolResult, out Out, _ error) {
-		if p, ok := ctx.Value(decodedKey{}).(*In); ok {
-			*p = in
-		}
-		return nil, out, errDecoded
-	})
-	encoder := &mcp.Tool{Name: o.encoder(), OutputSchema: o.tool.OutputSchema}
-	mcp.AddTool(s, encoder, func(ctx context.Context, _ *mcp.CallToolRequest, _ any) (_ *mcp.CallToolResult, out Out, _ error) {
-		if p, ok := ctx.Value(outputKey{}).(*output[Out]); ok {
-			return p.res, p.out, nil
-		}
-		return nil, out, errDecoded
-	})
-	s.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
-		o.method = next
-		return next
-	})
-	// A session of an older revision: for those of 2026-07-28 the server marks the results, which is our server's to do.
-	state := &mcp.ServerSessionState{InitializeParams: &mcp.InitializeParams{ProtocolVersion: "2025-11-25"}}
-	o.session, o.err = s.Connect(context.Background(), nowhere{}, &mcp.ServerSessionOptions{State: state})
-}
-
-func (o *oracle[In, Out]) encoder() string { return o.tool.Name + "_encode" }
-
-// decode returns the decoded arguments, or the answer for arguments that are wrong.
-func (o *oracle[In, Out]) decode(ctx context.Context, args json.RawMessage) (in In, refusal *mcp.CallToolResult, err error) {
-	refusal, err = o.call(context.WithValue(ctx, decodedKey{}, &in), o.tool.Name, args)
-	if err == error(errDecoded) { //nolint:errorlint // this very value
-		err = nil
-	}
-	return in, refusal, err
-}
-
-// encode returns res with out in it.
-func (o *oracle[In, Out]) encode(ctx context.Context, res *mcp.CallToolResult, out Out) (*mcp.CallToolResult, error) {
-	return o.call(context.WithValue(ctx, outputKey{}, &output[Out]{res, out}), o.encoder(), nil)
-}
-
-func (o *oracle[In, Out]) call(ctx context.Context, name string, args json.RawMessage) (*mcp.CallToolResult, error) {
-	if o.once.Do(o.start); o.err != nil {
-		return nil, fmt.Errorf("starting the server behind tool %q: %w", o.tool.Name, o.err)
-	}
-	req := &mcp.CallToolRequest{Session: o.session, Params: &mcp.CallToolParamsRaw{Name: name, Arguments: args}}
-	res, err := o.method(ctx, "tools/call", req)
+	data, err := c.output.Encode(&out)
 	if err != nil {
+		if res.IsError { // which the tool has told in its own way
+			return res, nil
+		}
 		return nil, err
 	}
-	result, _ := res.(*mcp.CallToolResult)
-	return result, nil
+	res.StructuredContent = data
+	if res.Content == nil {
+		res.Content = []mcp.Content{&mcp.TextContent{Text: string(data)}}
+	} else if data[0] != '{' { // older clients know no structured content but objects
+		res.Content = append(slices.Clip(res.Content), &mcp.TextContent{Text: string(data)})
+	}
+	return res, nil
 }
 
-// nowhere is the transport of a session that is only ever called directly.
-type nowhere struct{}
-
-func (nowhere) Connect(context.Context) (mcp.Connection, error) { return nowhere{}, nil }
-func (nowhere) Read(context.Context) (jsonrpc.Message, error)   { return nil, io.EOF }
-func (nowhere) Write(context.Context, jsonrpc.Message) error    { return io.ErrClosedPipe }
-func (nowhere) Close() error                                    { return nil }
-func (nowhere) SessionID() string                               { return "" }
+// failure is the result of a tool that failed.
+func failure(err error) *mcp.CallToolResult {
+	res := &mcp.CallToolResult{}
+	res.SetError(err)
+	return res
+}

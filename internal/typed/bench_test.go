@@ -15,7 +15,7 @@ func BenchmarkPlan(b *testing.B) {
 }
 
 func benchPlan[T any](b *testing.B, text string) {
-	in, out := ForInput(inferred[T](), reflect.TypeFor[T]()), ForOutput(inferred[T](), reflect.TypeFor[T]())
+	in, out := compile(inferred[T](), reflect.TypeFor[T](), input), compile(inferred[T](), reflect.TypeFor[T](), output)
 	if in == nil || out == nil {
 		b.Fatal("no plan")
 	}

@@ -1,9 +1,15 @@
 package typed
 
 import (
+	"bytes"
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/sluice-mcp/sluice/internal/jsontext"
 )
 
 // maxDepth bounds the nesting of what a plan takes. The SDK takes 1000 levels, its own included.
@@ -53,18 +59,18 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 		}
 		return false
 	case signed:
-		i, ok := d.integer()
+		i, ok := d.signed()
 		if !ok || v.OverflowInt(i) || !n.limits.number(float64(i)) {
 			return false
 		}
 		v.SetInt(i)
 		return true
 	case unsigned:
-		i, ok := d.integer()
-		if !ok || i < 0 || v.OverflowUint(uint64(i)) || !n.limits.number(float64(i)) {
+		u, ok := d.unsigned()
+		if !ok || v.OverflowUint(u) || !n.limits.number(float64(u)) {
 			return false
 		}
-		v.SetUint(uint64(i))
+		v.SetUint(u)
 		return true
 	case float:
 		f, ok := d.float()
@@ -105,6 +111,40 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 			v.Set(reflect.ValueOf(x))
 		}
 		return ok
+	case literal:
+		end := jsontext.NumberEnd(d.data, d.pos)
+		if end < 0 {
+			return false
+		}
+		v.SetString(string(d.data[d.pos:end]))
+		d.pos = end
+		return true
+	case custom:
+		raw, ok := d.raw(depth)
+		if !ok {
+			return false
+		}
+		if at, is := reflect.TypeAssert[*json.RawMessage](v.Addr()); is {
+			*at = bytes.Clone(raw)
+			return true
+		}
+		m, ok := reflect.TypeAssert[json.Unmarshaler](v.Addr())
+		return ok && m.UnmarshalJSON(bytes.Clone(raw)) == nil
+	case customText:
+		s, ok := d.text()
+		if !ok || !n.limits.text(s) {
+			return false
+		}
+		m, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
+		return ok && m.UnmarshalText([]byte(s)) == nil
+	case blob:
+		s, ok := d.text()
+		if !ok || !n.limits.text(s) {
+			return false
+		}
+		data, err := base64.StdEncoding.DecodeString(s)
+		v.SetBytes(data)
+		return err == nil
 	}
 	return false
 }
@@ -309,7 +349,7 @@ func (d *decoder) any(depth int) (any, bool) {
 			m[key] = x
 		}
 	}
-	return d.float()
+	return d.number()
 }
 
 // setFloat sets v to f. The SDK parses a float32 from the shortest text of the

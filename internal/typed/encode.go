@@ -1,6 +1,9 @@
 package typed
 
 import (
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
 	"math"
 	"reflect"
 	"slices"
@@ -25,17 +28,9 @@ func (n *node) append(dst []byte, v reflect.Value) ([]byte, bool) {
 		return strconv.AppendBool(dst, v.Bool()), true
 	case signed:
 		i := v.Int()
-		if !exact(i) {
-			f := float64(i)
-			return jsontext.AppendFloat(dst, f), n.limits.number(f)
-		}
 		return strconv.AppendInt(dst, i, 10), n.limits.number(float64(i))
 	case unsigned:
 		i := v.Uint()
-		if i > 1<<53 {
-			f := float64(i)
-			return jsontext.AppendFloat(dst, f), n.limits.number(f)
-		}
 		return strconv.AppendUint(dst, i, 10), n.limits.number(float64(i))
 	case float:
 		f := v.Float()
@@ -62,8 +57,8 @@ func (n *node) append(dst []byte, v reflect.Value) ([]byte, bool) {
 		}
 		return append(dst, '"'), true
 	case list:
-		if v.IsNil() {
-			return append(dst, "null"...), n.null
+		if v.IsNil() && n.null {
+			return append(dst, "null"...), true
 		}
 		if !n.limits.items(v.Len()) {
 			return dst, false
@@ -90,8 +85,65 @@ func (n *node) append(dst []byte, v reflect.Value) ([]byte, bool) {
 		return n.elem.append(dst, v.Elem())
 	case anything:
 		return appendAny(dst, v.Interface(), 0)
+	case literal:
+		return appendNumber(dst, json.Number(v.String()))
+	case custom, customText:
+		return n.appendCustom(dst, v)
+	case blob:
+		if v.IsNil() && n.null {
+			return append(dst, "null"...), true
+		}
+		dst = append(dst, '"')
+		at := len(dst)
+		dst = base64.StdEncoding.AppendEncode(dst, v.Bytes())
+		if n.limits != nil && !n.limits.text(string(dst[at:])) {
+			return dst, false
+		}
+		return append(dst, '"'), true
 	}
 	return dst, false
+}
+
+func appendNumber(dst []byte, n json.Number) ([]byte, bool) {
+	if n == "" {
+		n = "0" // as encoding/json has it
+	}
+	return append(dst, n...), jsontext.NumberEnd([]byte(n), 0) == len(n)
+}
+
+// appendCustom appends what the value says of itself.
+func (n *node) appendCustom(dst []byte, v reflect.Value) ([]byte, bool) {
+	var said any
+	if v.CanAddr() { // methods of the pointer count, as in encoding/json
+		said = v.Addr().Interface()
+	} else {
+		said = v.Interface()
+	}
+	if n.kind == custom {
+		if raw, ok := said.(*json.RawMessage); ok {
+			if *raw == nil {
+				return append(dst, "null"...), true
+			}
+			return jsontext.AppendCompact(dst, *raw)
+		}
+		if m, ok := said.(json.Marshaler); ok {
+			data, err := m.MarshalJSON()
+			if err != nil {
+				return dst, false
+			}
+			return jsontext.AppendCompact(dst, data)
+		}
+		return dst, false
+	}
+	m, ok := said.(encoding.TextMarshaler)
+	if !ok {
+		return dst, false
+	}
+	data, err := m.MarshalText()
+	if err != nil || !utf8.Valid(data) || n.limits != nil && !n.limits.text(string(data)) {
+		return dst, false
+	}
+	return jsontext.AppendString(dst, data), true
 }
 
 func (n *node) appendObject(dst []byte, v reflect.Value) ([]byte, bool) {
@@ -123,8 +175,8 @@ func (n *node) appendObject(dst []byte, v reflect.Value) ([]byte, bool) {
 }
 
 func (n *node) appendDict(dst []byte, v reflect.Value) ([]byte, bool) {
-	if v.IsNil() {
-		return append(dst, "null"...), n.null
+	if v.IsNil() && n.null {
+		return append(dst, "null"...), true
 	}
 	type member struct {
 		key   string
@@ -164,7 +216,13 @@ func appendAny(dst []byte, x any, depth int) ([]byte, bool) {
 	case bool:
 		return strconv.AppendBool(dst, x), true
 	case int:
-		return strconv.AppendInt(dst, int64(x), 10), exact(int64(x))
+		return strconv.AppendInt(dst, int64(x), 10), true
+	case int64:
+		return strconv.AppendInt(dst, x, 10), true
+	case uint64:
+		return strconv.AppendUint(dst, x, 10), true
+	case json.Number:
+		return appendNumber(dst, x)
 	case float64:
 		if math.IsNaN(x) || math.IsInf(x, 0) {
 			return dst, false

@@ -69,6 +69,9 @@ func limitsOf(s *jsonschema.Schema, k kind) (*limits, jsonschema.Schema, bool) {
 				return nil, rest, false
 			}
 		}
+		if k == unsigned && l.minimum != nil && *l.minimum <= 0 {
+			l.minimum = nil // met by the type
+		}
 		if s.Enum != nil {
 			l.numbers = []float64{}
 			for _, e := range s.Enum {
@@ -95,15 +98,16 @@ func limitsOf(s *jsonschema.Schema, k kind) (*limits, jsonschema.Schema, bool) {
 func exactFloat(e any) (float64, bool) {
 	switch v := reflect.ValueOf(e); {
 	case v.CanInt():
-		return float64(v.Int()), exact(v.Int())
+		return float64(v.Int()), within(float64(v.Int()))
 	case v.CanFloat():
 		return v.Float(), !math.IsNaN(v.Float()) && !math.IsInf(v.Float(), 0)
 	}
 	return 0, false
 }
 
-// exact reports whether float64, which the SDK passes all numbers through, holds i as it is.
-func exact(i int64) bool { return i >= -(1<<53) && i <= 1<<53 }
+// within reports whether f is in the range where float64 has all whole numbers. Limits, which are float64, say nothing reliable
+// beyond.
+func within(f float64) bool { return f > -(1<<53) && f < 1<<53 }
 
 func (l *limits) text(s string) bool {
 	if l == nil {
@@ -121,6 +125,9 @@ func (l *limits) text(s string) bool {
 func (l *limits) number(f float64) bool {
 	if l == nil {
 		return true
+	}
+	if !within(f) {
+		return false
 	}
 	if l.minimum != nil && f < *l.minimum || l.maximum != nil && f > *l.maximum ||
 		l.above != nil && f <= *l.above || l.below != nil && f >= *l.below {

@@ -1,11 +1,9 @@
-// Package typed reads and writes the arguments and results of typed tools in
-// one pass: decoding, the checks of a JSON schema and its defaults together,
-// compiled once from a Go type and its schema.
+// Package typed reads and writes the arguments and results of typed tools: decoding, the checks of a JSON schema and its
+// defaults, made once from a Go type and its schema.
 //
-// A [Plan] gives exactly what the SDK's own passes give, or gives up. It never
-// explains: what it does not accept, valid or not, goes the SDK's way, which
-// has the last word and the words of every error. So whatever is not provably
-// the same is left out here, when a plan is compiled or when it is used.
+// A [Plan] does all of it in one pass, or gives up. It never explains: what it does not accept, valid or not, goes the long way
+// of an [Input] or [Output], which has the last word and the words of every error. So whatever is not provably the same is left
+// out here, when a plan is compiled or when it is used.
 //
 // The package does not know tools, requests or results.
 package typed
@@ -35,6 +33,10 @@ const (
 	object   // struct
 	pointer  //
 	anything // the empty interface
+	literal  // json.Number
+	custom   // JSON that the type reads or writes itself
+	customText
+	blob // bytes, as base64
 )
 
 // A node is one type and the schema that its values must meet.
@@ -68,31 +70,11 @@ type field struct {
 // maxFields is how many fields fit into the bit sets of a node.
 const maxFields = 64
 
-// ForInput returns the plan to decode arguments into a t, or nil when t or the schema is beyond it.
-func ForInput(schema *jsonschema.Schema, t reflect.Type) *Plan {
-	return compile(schema, t)
-}
-
-// ForOutput returns the plan to encode the structured content of a t, or nil when t or the schema is beyond it.
+// compile returns the plan for the values of t under its schema, or nil when one of them is beyond it.
 //
-// Only objects are in its reach: the SDK decodes those and writes them again, members sorted by name and numbers as
-// float64, while it sends other values as [json.Marshal] wrote them.
-func ForOutput(schema *jsonschema.Schema, t reflect.Type) *Plan {
-	p := compile(schema, t)
-	if p == nil {
-		return nil
-	}
-	n := p.root
-	if n.kind == pointer {
-		n = n.elem
-	}
-	if n.kind != object && n.kind != dict {
-		return nil
-	}
-	return p
-}
-
-func compile(schema *jsonschema.Schema, t reflect.Type) *Plan {
+// Of output, only objects are in its reach: the SDK writes their members sorted by name, while it sends other values as
+// [json.Marshal] wrote them.
+func compile(schema *jsonschema.Schema, t reflect.Type, d direction) *Plan {
 	if schema == nil || schema.Type != "object" {
 		return nil
 	}
@@ -101,10 +83,13 @@ func compile(schema *jsonschema.Schema, t reflect.Type) *Plan {
 	if root.Schema == "" || root.Schema == "https://json-schema.org/draft/2020-12/schema" {
 		root.Schema = ""
 	}
-	if t == anyType { // whose values are not only objects
+	if t == anyType || d.formOf(t) == ownJSON { // whose values are not only objects
+		if d == output {
+			return nil
+		}
 		root.Type = ""
 	}
-	c := compiler{open: map[reflect.Type]bool{}}
+	c := compiler{direction: d, open: map[reflect.Type]*node{}}
 	n := c.node(&root, t, true)
 	if n == nil {
 		return nil
@@ -112,8 +97,19 @@ func compile(schema *jsonschema.Schema, t reflect.Type) *Plan {
 	return &Plan{root: n}
 }
 
+// valuesOf returns the plan to decode a t that nothing is asked of, or nil when t is beyond it.
+func valuesOf(t reflect.Type) *Plan {
+	c := compiler{direction: input, open: map[reflect.Type]*node{}}
+	n := c.node(&jsonschema.Schema{}, t, false)
+	if n == nil {
+		return nil
+	}
+	return &Plan{root: n}
+}
+
 type compiler struct {
-	open map[reflect.Type]bool // structs being compiled: a type inside itself has no plan
+	direction direction
+	open      map[reflect.Type]*node // structs being compiled; nil when a type inside itself would have other checks
 }
 
 // node compiles t under schema s. defaults tells whether the SDK would apply
@@ -130,8 +126,8 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		}
 		return &node{kind: pointer, typ: t, null: admits(s, "null") && s.Enum == nil, elem: elem}
 	}
-	if customized(t) {
-		return nil
+	if n, special := c.special(s, t); special {
+		return n
 	}
 	n := &node{typ: t}
 	var jsonType string
@@ -177,9 +173,6 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 	case list:
 		n.null = admits(s, "null")
 		rest.Items = nil
-		if t.Elem().Kind() == reflect.Uint8 { // base64 or an array of numbers
-			return nil
-		}
 		n.elem = c.node(orAny(s.Items), t.Elem(), false)
 		if n.elem == nil {
 			return nil
@@ -194,15 +187,21 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		if n.elem == nil {
 			return nil
 		}
-		if t.Key() == stringType && t.Elem() == stringsType {
+		if c.direction == input && t.Key() == stringType && t.Elem() == stringsType {
 			n.elem.null = false // the SDK's decoder reads null as an empty slice here, and only here
 		}
 	case object:
 		rest.Properties, rest.Required, rest.AdditionalProperties = nil, nil, nil
-		if c.open[t] {
-			return nil
+		if outer, inside := c.open[t]; inside {
+			if outer == nil || !unrestricted(s) {
+				return nil
+			}
+			return outer
 		}
-		c.open[t] = true
+		c.open[t] = nil
+		if c.direction == input && unrestricted(s) { // arguments end; a value to write may be a circle
+			c.open[t] = n
+		}
 		defer delete(c.open, t)
 		if !c.object(n, s, defaults) {
 			return nil
@@ -212,6 +211,33 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		return nil
 	}
 	return n
+}
+
+// special compiles a t that is not read or written by its kind. It reports whether t is one.
+func (c *compiler) special(s *jsonschema.Schema, t reflect.Type) (_ *node, special bool) {
+	n := &node{typ: t}
+	switch c.direction.formOf(t) {
+	case structural:
+		return nil, false
+	case number:
+		if n.kind = literal; !admits(s, "number") || !justType(s) {
+			return nil, true
+		}
+	case ownJSON:
+		if n.kind = custom; !unrestricted(s) {
+			return nil, true
+		}
+	case ownText, base64Text:
+		if n.kind = customText; c.direction.formOf(t) == base64Text {
+			n.kind, n.null = blob, admits(s, "null")
+		}
+		limits, rest, ok := limitsOf(s, text)
+		if !ok || !admits(s, "string") || !reflect.ValueOf(rest).IsZero() {
+			return nil, true
+		}
+		n.limits = limits
+	}
+	return n, true
 }
 
 // object compiles the fields of n.typ.
@@ -309,8 +335,8 @@ func hasDefaults(s *jsonschema.Schema) bool {
 	return false
 }
 
-// HasDefaults reports whether s has a default at a place where the SDK would apply it.
-func HasDefaults(s *jsonschema.Schema) bool {
+// hasDefaultsWithin reports whether s has a default at a place where the SDK would apply it.
+func hasDefaultsWithin(s *jsonschema.Schema) bool {
 	for _, sub := range s.Properties {
 		if hasDefaults(sub) {
 			return true
@@ -329,6 +355,13 @@ func orAny(s *jsonschema.Schema) *jsonschema.Schema {
 // unrestricted reports whether s admits every value.
 func unrestricted(s *jsonschema.Schema) bool {
 	rest := checks(s)
+	return reflect.ValueOf(rest).IsZero()
+}
+
+// justType reports whether s asks for a type, or for nothing.
+func justType(s *jsonschema.Schema) bool {
+	rest := checks(s)
+	rest.Type, rest.Types = "", nil
 	return reflect.ValueOf(rest).IsZero()
 }
 

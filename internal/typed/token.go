@@ -1,6 +1,8 @@
 package typed
 
 import (
+	"bytes"
+	"encoding/json"
 	"strconv"
 	"time"
 	"unicode/utf16"
@@ -63,8 +65,8 @@ func (d *decoder) key() ([]byte, bool) {
 	return nil, false
 }
 
-// integer consumes an integer written with so few digits that float64 holds it as it is.
-func (d *decoder) integer() (int64, bool) {
+// short consumes an integer written with so few digits that float64 holds it as it is.
+func (d *decoder) short() (int64, bool) {
 	i := d.pos
 	negative := i < len(d.data) && d.data[i] == '-'
 	if negative {
@@ -91,8 +93,58 @@ func (d *decoder) integer() (int64, bool) {
 	return x, true
 }
 
+// signed consumes an integer, which may be written as 5.0 or 5e0.
+func (d *decoder) signed() (int64, bool) {
+	if i, ok := d.short(); ok {
+		return i, true
+	}
+	digits, ok := d.whole()
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(digits, 10, 64)
+	return i, err == nil
+}
+
+func (d *decoder) unsigned() (uint64, bool) {
+	if i, ok := d.short(); ok {
+		return uint64(i), i >= 0
+	}
+	digits, ok := d.whole()
+	if !ok {
+		return 0, false
+	}
+	u, err := strconv.ParseUint(digits, 10, 64)
+	return u, err == nil
+}
+
+// whole consumes a whole number that is long, or has a fraction or an exponent.
+func (d *decoder) whole() (string, bool) {
+	end := jsontext.NumberEnd(d.data, d.pos)
+	if end < 0 {
+		return "", false
+	}
+	literal := string(d.data[d.pos:end])
+	d.pos = end
+	return whole(literal)
+}
+
+// number consumes a number for the empty interface.
+func (d *decoder) number() (any, bool) {
+	if i, ok := d.short(); ok {
+		return float64(i), true
+	}
+	end := jsontext.NumberEnd(d.data, d.pos)
+	if end < 0 {
+		return nil, false
+	}
+	v, err := loose(json.Number(d.data[d.pos:end]))
+	d.pos = end
+	return v, err == nil
+}
+
 func (d *decoder) float() (float64, bool) {
-	if i, ok := d.integer(); ok {
+	if i, ok := d.short(); ok {
 		return float64(i), true
 	}
 	end := jsontext.NumberEnd(d.data, d.pos)
@@ -226,4 +278,29 @@ func parseTime(s string) (time.Time, bool) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	return t, err == nil
+}
+
+// raw consumes any value, and returns it as it is written.
+func (d *decoder) raw(depth int) ([]byte, bool) {
+	i, open, inString := d.pos, 0, false
+	for ; i < len(d.data); i++ {
+		c := d.data[i]
+		if open == 0 && !inString && i > d.pos && (c == ',' || c == '}' || c == ']') {
+			break
+		}
+		switch {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			open++
+		case c == '}' || c == ']':
+			open--
+		}
+	}
+	raw := bytes.TrimSpace(d.data[d.pos:min(i, len(d.data))])
+	d.pos = i
+	return raw, nesting(raw)+depth <= maxDepth && json.Valid(raw)
 }

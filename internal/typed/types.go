@@ -1,12 +1,9 @@
 package typed
 
 import (
-	"encoding"
-	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // collect appends the fields of the struct type t, those of embedded structs
@@ -67,24 +64,15 @@ func plainName(s string) bool {
 }
 
 var (
-	anyType         = reflect.TypeFor[any]()
-	stringType      = reflect.TypeFor[string]()
-	stringsType     = reflect.TypeFor[[]string]()
-	timeType        = reflect.TypeFor[time.Time]()
-	numberType      = reflect.TypeFor[json.Number]()
-	isZeroer        = reflect.TypeFor[interface{ IsZero() bool }]()
-	customInterface = []reflect.Type{
-		reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](),
-		reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](),
-	}
+	anyType     = reflect.TypeFor[any]()
+	stringType  = reflect.TypeFor[string]()
+	stringsType = reflect.TypeFor[[]string]()
+	isZeroer    = reflect.TypeFor[interface{ IsZero() bool }]()
 )
 
-// customized reports whether t has a JSON form of its own.
+// customized reports whether t has a JSON form of its own, in either direction.
 func customized(t reflect.Type) bool {
-	if t == timeType {
-		return false
-	}
-	return t == numberType || slices.ContainsFunc(customInterface, func(i reflect.Type) bool {
+	return t != timeType && slices.ContainsFunc(append(jsonForm[:], textForm[:]...), func(i reflect.Type) bool {
 		return t.Implements(i) || reflect.PointerTo(t).Implements(i)
 	})
 }

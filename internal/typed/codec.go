@@ -215,7 +215,7 @@ func encoded(s *jsonschema.Schema, value any) error {
 type Input struct {
 	codec
 
-	values *Plan // of the type alone: it decodes what was validated the long way, if it can
+	values func() *Plan // of the type alone: it decodes what was validated the long way, if it can
 }
 
 // NewInput makes the input of type t. Given is its schema, in any form that marshals to one, or nil.
@@ -224,7 +224,7 @@ func NewInput(given any, t reflect.Type) (*Input, error) {
 		given = &jsonschema.Schema{Type: "object"}
 	}
 	c, err := newCodec(given, t, input)
-	return &Input{c, valuesOf(t)}, err
+	return &Input{c, sync.OnceValue(func() *Plan { return valuesOf(t) })}, err
 }
 
 // Schema returns the schema of what is decoded.
@@ -256,25 +256,33 @@ func (in *Input) Decode(data []byte, dst any) error {
 	if err != nil {
 		return invalid(err)
 	}
-	if in.values != nil && in.values.Decode(data, dst) {
+	if in.values().Decode(data, dst) {
 		return nil
 	}
 	reflect.ValueOf(dst).Elem().SetZero()
-	// With whole numbers written as such, which the decoder asks for: 5 for 5.0.
-	plain, err := mapNumbers(object, loose)
-	if err == nil {
-		data, err = json.Marshal(plain)
-	}
-	if err != nil {
-		return invalid(err)
-	}
-	if err := unmarshal(data, dst); err != nil {
+	if err := decodePlain(data, dst); err != nil {
 		if err := walk(in.schema, object, "", encoded); err != nil {
 			return invalid(err)
 		}
 		return err
 	}
 	return nil
+}
+
+// decodePlain decodes JSON into any type, with whole numbers written as such, which is what integers are read from: 5 for 5.0.
+func decodePlain(data []byte, dst any) error {
+	var value any
+	if err := parse(data, &value); err != nil {
+		return err
+	}
+	plain, err := mapNumbers(value, loose)
+	if err != nil {
+		return err
+	}
+	if data, err = json.Marshal(plain); err != nil {
+		return err
+	}
+	return unmarshal(data, dst)
 }
 
 func parsing(err error) error { return fmt.Errorf("unmarshaling arguments: %w", err) }
@@ -312,9 +320,7 @@ func (o *Output) Encode(src any) (json.RawMessage, error) {
 	if err != nil && o.schema != nil {
 		// What is nil and cannot be null is empty. Who made the value did the work: it must not be lost for that.
 		if full, changed := fill(v, o.schema); changed {
-			if data, err := o.encode(full); err == nil {
-				return data, nil
-			}
+			return o.encode(full)
 		}
 	}
 	return data, err
@@ -350,18 +356,22 @@ func (o *Output) encode(v reflect.Value) (json.RawMessage, error) {
 // maxNesting is how deep the SDK lets JSON nest.
 const maxNesting = 1000
 
-// parse decodes JSON from the SDK's parser, which ends where the first value does, with numbers as they are written.
-func parse(data []byte, dst any) error { return decodeJSON(data, dst, true) }
+// parse decodes JSON by the SDK's parser, which ends where the first value does, with numbers as they are written.
+func parse(data []byte, dst any) error { return decodeJSON(data, dst, segment.UseNumber) }
 
-func unmarshal(data []byte, dst any) error { return decodeJSON(data, dst, false) }
+func unmarshal(data []byte, dst any) error { return decodeJSON(data, dst, 0) }
 
-func decodeJSON(data []byte, dst any, numbers bool) error {
+func decodeJSON(data []byte, dst any, flags segment.ParseFlags) error {
 	if nesting(data) > maxNesting {
 		return fmt.Errorf("json: exceeded maximum nesting depth of %d", maxNesting)
 	}
-	dec := segment.NewDecoder(bytes.NewReader(data))
-	dec.DontMatchCaseInsensitiveStructFields() // a name in another case is another property to the schema
-	if numbers {
+	// A name in another case is another property to the schema.
+	if _, err := segment.Parse(data, dst, flags|segment.DontMatchCaseInsensitiveStructFields); err == nil {
+		return nil
+	}
+	dec := segment.NewDecoder(bytes.NewReader(data)) // which has a large buffer, and the words of errors
+	dec.DontMatchCaseInsensitiveStructFields()
+	if flags == segment.UseNumber {
 		dec.UseNumber()
 	}
 	return dec.Decode(dst)

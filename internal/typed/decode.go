@@ -96,6 +96,9 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 		}
 		return ok
 	case list:
+		v.Set(reflect.MakeSlice(n.typ, 0, 0)) // an empty array is not nil
+		return d.list(n, v, depth)
+	case array:
 		return d.list(n, v, depth)
 	case dict:
 		return d.dict(n, v, depth)
@@ -137,6 +140,9 @@ func (d *decoder) value(n *node, v reflect.Value, depth int) bool {
 		}
 		m, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr())
 		return ok && m.UnmarshalText([]byte(s)) == nil
+	case opaque:
+		raw, ok := d.raw(depth)
+		return ok && decodePlain(raw, v.Addr().Interface()) == nil
 	case blob:
 		s, ok := d.text()
 		if !ok || !n.limits.text(s) {
@@ -230,12 +236,11 @@ func (d *decoder) list(n *node, v reflect.Value, depth int) bool {
 	if !d.token('[') {
 		return false
 	}
-	v.Set(reflect.MakeSlice(n.typ, 0, 0)) // an empty array is not nil
 	count := 0
 	for {
 		if d.space(); d.peek() == ']' {
 			d.pos++
-			return n.limits.items(count)
+			return n.limits.items(count) && (n.kind == list || count == v.Len())
 		}
 		if count > 0 {
 			if !d.token(',') {
@@ -243,10 +248,15 @@ func (d *decoder) list(n *node, v reflect.Value, depth int) bool {
 			}
 			d.space()
 		}
-		if count == v.Cap() {
+		switch {
+		case n.kind == array && count == v.Len():
+			return false
+		case n.kind == list && count == v.Cap():
 			v.Grow(1)
+			fallthrough
+		case n.kind == list:
+			v.SetLen(count + 1)
 		}
-		v.SetLen(count + 1)
 		if !d.value(n.elem, v.Index(count), depth+1) {
 			return false
 		}
@@ -282,7 +292,13 @@ func (d *decoder) dict(n *node, v reflect.Value, depth int) bool {
 			return false
 		}
 		k := reflect.ValueOf(key)
-		if t := n.typ.Key(); k.Type() != t {
+		if n.textKeys {
+			k = reflect.New(n.typ.Key())
+			if m, ok := reflect.TypeAssert[encoding.TextUnmarshaler](k); !ok || m.UnmarshalText([]byte(key)) != nil {
+				return false
+			}
+			k = k.Elem()
+		} else if t := n.typ.Key(); k.Type() != t {
 			k = k.Convert(t)
 		}
 		m.SetMapIndex(k, elem)

@@ -60,20 +60,9 @@ func (n *node) append(dst []byte, v reflect.Value) ([]byte, bool) {
 		if v.IsNil() && n.null {
 			return append(dst, "null"...), true
 		}
-		if !n.limits.items(v.Len()) {
-			return dst, false
-		}
-		dst = append(dst, '[')
-		for i := range v.Len() {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			var ok bool
-			if dst, ok = n.elem.append(dst, v.Index(i)); !ok {
-				return dst, false
-			}
-		}
-		return append(dst, ']'), true
+		return n.appendList(dst, v)
+	case array:
+		return n.appendList(dst, v)
 	case dict:
 		return n.appendDict(dst, v)
 	case object:
@@ -174,6 +163,23 @@ func (n *node) appendObject(dst []byte, v reflect.Value) ([]byte, bool) {
 	return append(dst, '}'), true
 }
 
+func (n *node) appendList(dst []byte, v reflect.Value) ([]byte, bool) {
+	if !n.limits.items(v.Len()) {
+		return dst, false
+	}
+	dst = append(dst, '[')
+	for i := range v.Len() {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		var ok bool
+		if dst, ok = n.elem.append(dst, v.Index(i)); !ok {
+			return dst, false
+		}
+	}
+	return append(dst, ']'), true
+}
+
 func (n *node) appendDict(dst []byte, v reflect.Value) ([]byte, bool) {
 	if v.IsNil() && n.null {
 		return append(dst, "null"...), true
@@ -184,7 +190,19 @@ func (n *node) appendDict(dst []byte, v reflect.Value) ([]byte, bool) {
 	}
 	members := make([]member, 0, v.Len())
 	for k, e := range v.Seq2() {
-		members = append(members, member{k.String(), e})
+		key := k.String()
+		if n.textKeys {
+			m, ok := reflect.TypeAssert[encoding.TextMarshaler](k)
+			if !ok || k.Kind() == reflect.Pointer {
+				return dst, false
+			}
+			text, err := m.MarshalText()
+			if err != nil {
+				return dst, false
+			}
+			key = string(text)
+		}
+		members = append(members, member{key, e})
 	}
 	slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 	dst = append(dst, '{')

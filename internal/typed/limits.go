@@ -84,7 +84,7 @@ func limitsOf(s *jsonschema.Schema, k kind) (*limits, jsonschema.Schema, bool) {
 		}
 		rest.Minimum, rest.Maximum, rest.MultipleOf = nil, nil, nil
 		rest.ExclusiveMinimum, rest.ExclusiveMaximum, rest.Enum = nil, nil, nil
-	case list:
+	case list, array:
 		l.minItems, l.maxItems = s.MinItems, s.MaxItems
 		rest.MinItems, rest.MaxItems = nil, nil
 	}
@@ -108,6 +108,9 @@ func exactFloat(e any) (float64, bool) {
 // within reports whether f is in the range where float64 has all whole numbers. Limits, which are float64, say nothing reliable
 // beyond.
 func within(f float64) bool { return f > -(1<<53) && f < 1<<53 }
+
+// fine reports whether f is in the range where float64 has fractions.
+func fine(f float64) bool { return f > -(1<<52) && f < 1<<52 }
 
 func (l *limits) text(s string) bool {
 	if l == nil {
@@ -134,7 +137,7 @@ func (l *limits) number(f float64) bool {
 		return false
 	}
 	if l.multipleOf != nil {
-		if _, part := math.Modf(f / *l.multipleOf); part != 0 {
+		if _, part := math.Modf(f / *l.multipleOf); part != 0 || !fine(f / *l.multipleOf) {
 			return false
 		}
 	}

@@ -2,7 +2,6 @@ package typed
 
 import (
 	"encoding/json"
-	"math"
 	"math/big"
 	"strconv"
 	"strings"
@@ -119,11 +118,12 @@ func mapNumbers(v any, replace func(json.Number) (any, error)) (_ any, err error
 	return v, nil
 }
 
-// divides reports whether a number that is too large for the validator's division, which is that of float64, is a multiple of m:
-// there every number would be one.
+// divides reports whether the number is a multiple of m, when it is too large for the validator's division: float64 has no
+// fractions there, so that any number would be a multiple of any other.
 func divides(m float64, literal string) bool {
 	digits, ok := whole(literal)
-	if f, err := strconv.ParseFloat(literal, 64); !ok || err != nil || math.Abs(f/m) < 1<<53 {
+	f, err := strconv.ParseFloat(literal, 64)
+	if !ok || err != nil || within(f) && fine(f/m) {
 		return true // the validator's to say
 	}
 	step, ok := new(big.Rat).SetString(strconv.FormatFloat(m, 'g', -1, 64))

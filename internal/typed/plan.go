@@ -27,8 +27,9 @@ const (
 	unsigned
 	float
 	text
-	instant  // time.Time
-	list     // slice
+	instant // time.Time
+	list    // slice
+	array
 	dict     // map
 	object   // struct
 	pointer  //
@@ -36,7 +37,8 @@ const (
 	literal  // json.Number
 	custom   // JSON that the type reads or writes itself
 	customText
-	blob // bytes, as base64
+	blob   // bytes, as base64
+	opaque // of values only: for the general decoder
 )
 
 // A node is one type and the schema that its values must meet.
@@ -46,7 +48,9 @@ type node struct {
 	null   bool    // null is a value: the nil of a pointer, slice or map
 	whole  bool    // numbers must be integers
 	limits *limits // nil when there are none
-	elem   *node   // of a list, dict or pointer
+	elem   *node   // of a list, array, dict or pointer
+
+	textKeys bool // of a dict: its keys have a text of their own
 
 	// Of an object only. Sets of fields are bits, in the order of fields.
 	fields   []field
@@ -97,18 +101,15 @@ func compile(schema *jsonschema.Schema, t reflect.Type, d direction) *Plan {
 	return &Plan{root: n}
 }
 
-// valuesOf returns the plan to decode a t that nothing is asked of, or nil when t is beyond it.
+// valuesOf returns the plan to decode a t that was validated before.
 func valuesOf(t reflect.Type) *Plan {
-	c := compiler{direction: input, open: map[reflect.Type]*node{}}
-	n := c.node(&jsonschema.Schema{}, t, false)
-	if n == nil {
-		return nil
-	}
-	return &Plan{root: n}
+	c := compiler{direction: input, open: map[reflect.Type]*node{}, values: true}
+	return &Plan{root: c.node(&jsonschema.Schema{}, t, false)}
 }
 
 type compiler struct {
 	direction direction
+	values    bool                   // nothing is asked of them
 	open      map[reflect.Type]*node // structs being compiled; nil when a type inside itself would have other checks
 }
 
@@ -116,6 +117,14 @@ type compiler struct {
 // the defaults below s: it walks through optional properties, never into
 // required ones, arrays or maps.
 func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *node {
+	n := c.planned(s, t, defaults)
+	if n == nil && c.values {
+		return &node{kind: opaque, typ: t}
+	}
+	return n
+}
+
+func (c *compiler) planned(s *jsonschema.Schema, t reflect.Type, defaults bool) *node {
 	if t.Kind() == reflect.Pointer {
 		if k := t.Elem().Kind(); k == reflect.Pointer || k == reflect.Interface {
 			return nil
@@ -145,6 +154,8 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		n.kind, jsonType = text, "string"
 	case reflect.Slice:
 		n.kind, jsonType = list, "array"
+	case reflect.Array:
+		n.kind, jsonType = array, "array"
 	case reflect.Map:
 		n.kind, jsonType = dict, "object"
 	case reflect.Struct:
@@ -170,8 +181,8 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 		return nil
 	}
 	switch n.kind {
-	case list:
-		n.null = admits(s, "null")
+	case list, array:
+		n.null = n.kind == list && admits(s, "null")
 		rest.Items = nil
 		n.elem = c.node(orAny(s.Items), t.Elem(), false)
 		if n.elem == nil {
@@ -180,8 +191,10 @@ func (c *compiler) node(s *jsonschema.Schema, t reflect.Type, defaults bool) *no
 	case dict:
 		n.null = admits(s, "null")
 		rest.AdditionalProperties = nil
-		if t.Key().Kind() != reflect.String || customized(t.Key()) {
-			return nil
+		if n.textKeys = t.Key().Kind() != reflect.String && c.direction.formOf(t.Key()) == ownText; !n.textKeys {
+			if t.Key().Kind() != reflect.String || customized(t.Key()) {
+				return nil
+			}
 		}
 		n.elem = c.node(orAny(s.AdditionalProperties), t.Elem(), false)
 		if n.elem == nil {

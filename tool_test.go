@@ -153,11 +153,12 @@ func (p *twins[In, Out]) compare(args []byte, seed uint64) error {
 			theirs.said = ours.said
 		}
 	}
+	ours.said = notBase64.ReplaceAllString(ours.said, "")
 	if beyond := `unmarshaling arguments: json: cannot unmarshal \"1e400\"`; strings.Contains(theirs.said, beyond) && len(ours.in) == 1 &&
 		strings.Contains(string(toJSON(ours.in)), "1e400") {
 		return nil // a number that the tool takes as it is written need not be one of float64
 	}
-	if theirs.said != ours.said && theirs.said != ours.rounded && !(inexact(args) || inexact(toJSON(answer.out))) {
+	if theirs.said != ours.said && theirs.said != ours.rounded && !(inexact(args) || inexact(toJSON(answer.out)) || inexact(toJSON(p.ours.tool))) {
 		return fmt.Errorf("arguments %q, output %d:\n sdk    %s\n sluice %s", args, seed, theirs.said, ours.said)
 	}
 	if theirs.said != ours.said && theirs.said != ours.rounded && !aboutNumbers(theirs.said) && !aboutNumbers(ours.said) {
@@ -224,7 +225,8 @@ func fill(v reflect.Value, s *jsonschema.Schema) (_ reflect.Value, changed bool)
 		if v.IsNil() && !null {
 			return reflect.MakeSlice(v.Type(), 0, 0), true
 		}
-		into.Set(reflect.AppendSlice(reflect.Zero(v.Type()), v))
+		into.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+		reflect.Copy(into, v)
 		for i := range v.Len() {
 			sub(into.Index(i), v.Index(i), s.Items)
 		}
@@ -256,6 +258,9 @@ func round(data []byte) string {
 	}
 	return string(toJSON(v))
 }
+
+// notBase64 is what we say where the decoder found no base64, and the SDK only says what the decoder said.
+var notBase64 = regexp.MustCompile(`validating \\?"arguments\\?": validating [^"]*: contentEncoding: `)
 
 var numeral = regexp.MustCompile(`-?[0-9][0-9.eE+-]*`)
 

@@ -316,17 +316,26 @@ func (o *Output) Encode(src any) (json.RawMessage, error) {
 	if v.Kind() == reflect.Pointer && v.IsNil() { // an output that is not there is an empty one, by the SDK's rule
 		v = reflect.New(v.Type().Elem()).Elem()
 	}
-	data, err := o.encode(v)
-	if err != nil && o.schema != nil {
-		// What is nil and cannot be null is empty. Who made the value did the work: it must not be lost for that.
-		if full, changed := fill(v, o.schema); changed {
-			return o.encode(full)
-		}
+	data, err := marshal(v)
+	if err != nil || o.schema == nil {
+		return data, err
 	}
-	return data, err
+	content, err := o.complete(data)
+	if err == nil {
+		return content, nil
+	}
+	// What is nil and cannot be null is empty. Who made the value did the work: it must not be lost for that.
+	full, changed := fill(v, o.schema)
+	if !changed {
+		return nil, err
+	}
+	if data, err = marshal(full); err != nil {
+		return nil, err
+	}
+	return o.complete(data)
 }
 
-func (o *Output) encode(v reflect.Value) (json.RawMessage, error) {
+func marshal(v reflect.Value) (json.RawMessage, error) {
 	if v.CanAddr() && !v.Type().Implements(jsonForm[output]) && !v.Type().Implements(textForm[output]) {
 		v = v.Addr() // so that methods of pointers count
 	}
@@ -334,9 +343,11 @@ func (o *Output) encode(v reflect.Value) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("marshaling output: %w", err)
 	}
-	if o.schema == nil {
-		return data, nil
-	}
+	return data, nil
+}
+
+// complete checks the JSON of an output, and adds the defaults.
+func (o *Output) complete(data json.RawMessage) (json.RawMessage, error) {
 	var value any
 	if err := parse(data, &value); err != nil {
 		return nil, fmt.Errorf("validating tool output: unmarshaling output: %w", err)

@@ -11,7 +11,7 @@ import (
 // fill returns a copy of v with empty maps and slices for those that are nil, except where the schema plainly admits null.
 // It reports whether there were any.
 //
-// Types with a JSON form of their own are as they are.
+// Types with a JSON form of their own are as they are. The value must have been marshaled: one that holds itself has no end here.
 func fill(v reflect.Value, s *jsonschema.Schema) (_ reflect.Value, changed bool) {
 	if output.formOf(v.Type()) != structural {
 		return v, false

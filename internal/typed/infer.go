@@ -145,8 +145,8 @@ func (d direction) describeFields(t reflect.Type, known map[reflect.Type]*jsonsc
 	if t == timeType {
 		return
 	}
-	for i := range t.NumField() {
-		if f := t.Field(i); f.IsExported() && f.Tag.Get("json") != "-" || f.Anonymous {
+	for f := range t.Fields() {
+		if f.IsExported() && f.Tag.Get("json") != "-" || f.Anonymous {
 			d.describe(f.Type, known, seen)
 		}
 	}

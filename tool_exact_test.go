@@ -74,6 +74,19 @@ type carriers struct {
 	embeddedBytes
 }
 
+// quoted has numbers in quotes, which is how programs keep the digits of IDs for JavaScript.
+type quoted struct {
+	ID    int64    `json:"id,string"`
+	Small *uint8   `json:"small,string,omitempty"`
+	Ratio float64  `json:"ratio,string,omitempty"`
+	On    bool     `json:"on,string,omitempty"`
+	Below []quoter `json:"below,omitempty"`
+}
+
+type quoter struct {
+	ID uint64 `json:"id,string"`
+}
+
 type embeddedBytes struct {
 	Embedded []byte `json:"embedded,omitempty"`
 }
@@ -196,6 +209,7 @@ func TestAddToolKeepsWhatItIsTold(t *testing.T) {
 	AddTool(s, &mcp.Tool{Name: "carriers"}, same[carriers])
 	AddTool(s, &mcp.Tool{Name: "raw"}, same[json.RawMessage])
 	AddTool(s, &mcp.Tool{Name: "standard"}, same[standard])
+	AddTool(s, &mcp.Tool{Name: "quoted"}, same[quoted])
 	s.AddTool(&mcp.Tool{Name: "untyped", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return &mcp.CallToolResult{
 			Content: []mcp.Content{&mcp.TextContent{Text: string(req.Params.Arguments)}}, StructuredContent: req.Params.Arguments,
@@ -235,6 +249,9 @@ func TestAddToolKeepsWhatItIsTold(t *testing.T) {
 		{"long digits", `{"int":9007199254740993,"any":[9007199254740993],"list":[9007199254740993],"num":1.10}`, `{"any":[9007199254740993],"int":9007199254740993,"list":[9007199254740993],"num":1.10}`},
 		{"long digits", `{"int":5.0,"array":[9007199254740993,2],"any":9007199254740993}`, `{"any":9007199254740993,"array":[9007199254740993,2],"int":5}`},
 		{"long map", `{"a":9007199254740993,"b":[18446744073709551615],"c":0.1}`, ``},
+		{"quoted", `{"id":"9007199254740993"}`, ``},
+		{"quoted", `{"below":[{"id":"18446744073709551615"}],"id":"-1","on":"true","ratio":"1.5","small":"255"}`, ``},
+		{"quoted", `{"id":5}`, `validating "arguments": validating root: validating /properties/id: type: 5 has type "integer", want "string"`},
 		{"untyped", `{"a":9007199254740993,"b":[1.10]}`, ``},
 		{"tree", `{"any":9007199254740993,"children":[{"any":{"a":9007199254740993},"id":9007199254740993}],"id":1}`, ``},
 		{"default", `{}`, `{"any":{"id":9007199254740993},"int":9007199254740993}`},

@@ -1,12 +1,14 @@
 package typed
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"log/slog"
 	"math/big"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -79,6 +81,7 @@ func infer(t reflect.Type, d direction) (*jsonschema.Schema, error) {
 		return nil, err
 	}
 	admitAny(s)
+	quote(s, t, known)
 	if d == input && reflect.ValueOf(*s).IsZero() {
 		s.Type = "object"
 	}
@@ -102,6 +105,48 @@ func admitAny(s *jsonschema.Schema) {
 	for _, p := range s.Properties {
 		admitAny(p)
 	}
+}
+
+// quote makes strings of the fields with the option "string", by which encoding/json puts numbers and booleans into quotes.
+func quote(s *jsonschema.Schema, t reflect.Type, known map[reflect.Type]*jsonschema.Schema) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if s == nil || known[t] != nil || t == timeType {
+		return
+	}
+	switch t.Kind() {
+	case reflect.Slice, reflect.Array:
+		quote(s.Items, t.Elem(), known)
+	case reflect.Map:
+		quote(s.AdditionalProperties, t.Elem(), known)
+	case reflect.Struct:
+		for _, f := range reflect.VisibleFields(t) {
+			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			property := s.Properties[cmp.Or(name, f.Name)]
+			if f.Anonymous || property == nil {
+				continue
+			}
+			quote(property, f.Type, known)
+			if slices.Contains(strings.Split(options, ","), "string") && quotable(f.Type) {
+				if property.Type != "" {
+					property.Type = "string"
+				} else {
+					property.Types = []string{"null", "string"}
+				}
+				property.Minimum, property.Maximum = nil, nil
+			}
+		}
+	default:
+	}
+}
+
+// quotable reports whether encoding/json heeds the option "string" for the type.
+func quotable(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64 || t.Kind() == reflect.String
 }
 
 // describe adds to known the types in t that the library would take for something else.

@@ -28,7 +28,8 @@ import (
 //   - The inferred schema says what encoding/json reads and writes. A type with JSON of its own ([json.Unmarshaler] for
 //     arguments, [json.Marshaler] for output) may be anything, json.RawMessage among them; one with text of its own
 //     ([encoding.TextMarshaler]) is a string; bytes are a string in base64; a [json.Number] is a number, and a big.Int an
-//     integer; fields with the option "string" are strings. A struct that is the whole of the arguments is described by its fields, even if it reads them itself.
+//     integer; fields with the option "string" are strings. A struct that is the whole of the arguments is described by its
+//     fields, even if it reads them itself.
 //   - A map or slice that is nil, in an output whose schema does not let it be null, is empty. The SDK fails the call.
 //   - A result with IsError is the tool's own: an output that is zero is not added to it, nor one that the schema does not admit.
 //   - Arguments of null mean an empty object when the input schema has defaults. The SDK panics.

@@ -19,7 +19,7 @@ type Options struct {
 	Store store.Store
 
 	// AllowedOrigins lists the browser origins, such as "https://app.example.com", that may call
-	// the endpoint. A page of the endpoint's own origin always may; requests without
+	// the endpoint, with whatever headers they ask for. A page of the endpoint's own origin always may; requests without
 	// an Origin do not come from a browser.
 	AllowedOrigins []string
 

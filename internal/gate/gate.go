@@ -43,6 +43,7 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
 	head.Set("Access-Control-Allow-Origin", origins[0])
 	head.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After")
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		head.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
 		head.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
 		head.Set("Access-Control-Allow-Headers", preflightHeaders(r))
 		head.Set("Access-Control-Max-Age", "600")
@@ -52,16 +53,33 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// preflightHeaders allows what the protocol uses. Mcp-Param-* names depend on the tool, so those that are asked for are echoed.
+// used are the headers that clients of any revision send.
+var used = []string{
+	"Accept", "Authorization", "Content-Type", "Last-Event-Id", wire.HeaderMethod, wire.HeaderName, wire.HeaderVersion, wire.HeaderSession,
+}
+
+// preflightHeaders allows what the protocol uses, and what the page asks for: its origin may call, and which headers it needs
+// beyond the protocol's, for a key or for tracing, is between it and the program's middleware. A name that is not a token is left
+// out: it is no header, and it would be written into one.
 func preflightHeaders(r *http.Request) string {
-	var allowed strings.Builder
-	allowed.WriteString("Accept, Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id")
-	for name := range strings.SplitSeq(r.Header.Get("Access-Control-Request-Headers"), ",") {
-		if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); strings.HasPrefix(name, wire.HeaderParamPrefix) {
-			allowed.WriteString(", " + name)
+	allowed := slices.Clone(used)
+	for _, line := range r.Header.Values("Access-Control-Request-Headers") {
+		for name := range strings.SplitSeq(line, ",") {
+			name = http.CanonicalHeaderKey(strings.Trim(name, " \t")) // browsers compare without case
+			if isToken(name) && !slices.Contains(allowed, name) {
+				allowed = append(allowed, name)
+			}
 		}
 	}
-	return allowed.String()
+	return strings.Join(allowed, ", ")
+}
+
+// isToken reports whether s can be the name of a header (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	return s != "" && strings.IndexFunc(s, func(c rune) bool {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		return !letter && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+	}) < 0
 }
 
 // hostAllowed keeps pages whose name was made to point at this machine from talking to a local server.

@@ -191,7 +191,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // HTTPSSE returns the handler of the transport of revision 2024-11-05 (HTTP+SSE), for old clients: GET
-// opens the stream, POST takes messages. Mount it at both paths; messagePath is the one for POST as clients see it.
+// opens the stream, POST takes messages. Mount it at both paths; messagePath is the one for POST. Clients are given it relative to
+// the URL of their stream if it lies beside that or above, as /messages does for /sse, so that it is found below any prefix that a proxy
+// strips. One without a leading slash is taken for such a reference itself, and any other is sent as it is.
+//
 // Its sessions live in one process: several replicas need a balancer that keeps a client at one of them.
 func (h *Handler) HTTPSSE(messagePath string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -163,7 +163,7 @@ func TestUnreadStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		if data, ok := strings.CutPrefix(line, "data: "); ok {
-			path = strings.TrimSpace(data)
+			path = "/" + strings.TrimSpace(data) // as it stands beside /sse
 		}
 	}
 	send := func(body any) *reply { return e.do(t, e.request(t, http.MethodPost, path, body)) }

@@ -6,7 +6,9 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
@@ -65,7 +67,7 @@ func (s *connections) each(f func(*connection)) {
 // EndConnections ends the streams of the old transport.
 func (p *Endpoint) EndConnections() { p.connections.each(func(c *connection) { c.stream.End() }) }
 
-// HTTPSSE serves the old transport: GET opens the stream, POST takes messages. messagePath is the path for POST as clients see it.
+// HTTPSSE serves the old transport: GET opens the stream, POST takes messages. messagePath is where they go, see [messageReference].
 func (p *Endpoint) HTTPSSE(w http.ResponseWriter, r *http.Request, messagePath string) {
 	switch r.Method {
 	case http.MethodGet:
@@ -100,8 +102,32 @@ func (p *Endpoint) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePa
 	p.connections.add(c)
 	defer p.connections.remove(c)
 	p.Watch(server)
-	endpoint := wire.AppendEvent(nil, "endpoint", "", []byte(messagePath+"?sessionId="+url.QueryEscape(s.ID)))
+	endpoint := wire.AppendEvent(nil, "endpoint", "", []byte(messageReference(r, messagePath)+"?sessionId="+url.QueryEscape(s.ID)))
 	p.View.Show(w, r, c.stream, c.stream.Attach(-1), view.View{Prelude: endpoint})
+}
+
+// messageReference names the endpoint for messages relative to the URL of the stream, if the one lies in the directory of the other
+// or in one above it. Clients resolve it against the URL that they know, which has what a proxy in front has stripped; a path
+// from the root would lead them past it. Anything else is sent as it was given.
+func messageReference(r *http.Request, messagePath string) string {
+	if !strings.HasPrefix(messagePath, "/") {
+		return messagePath // a reference, or a whole URL, of the program's own
+	}
+	stream := r.URL.EscapedPath()
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil { // a prefix that a mux here has stripped is in messagePath, too
+		stream = u.EscapedPath()
+	}
+	dir, base := path.Split(strings.TrimSuffix(messagePath, "/"))
+	below, ok := strings.CutPrefix(stream, dir)
+	if !ok || base == "" {
+		return messagePath
+	}
+	base = messagePath[len(dir):] // with its slash
+	up := strings.Repeat("../", strings.Count(below, "/"))
+	if up == "" && strings.Contains(base, ":") {
+		up = "./" // else it reads as a scheme (RFC 3986 section 4.2)
+	}
+	return up + base
 }
 
 func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {

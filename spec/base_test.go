@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,7 @@ var base = []statement{
 	{ID: "L-07", Revisions: "24 03 06 11", Level: "MUST", Text: "A supported version is kept, another answered with the latest", Test: testL07},
 	{ID: "L-08", Revisions: "24 03 06 11", Level: "SHOULD NOT", Text: "The server asks anything before `initialized`", Test: testL08},
 	{ID: "L-09", Revisions: "24 03 06 11", Level: "MUST", Text: "Only negotiated capabilities are used", Test: testL09},
-	{ID: "L-10", Revisions: "24 03 06 11", Level: "(robust)", Text: "initialize without params, or a second one, is refused", Test: testL10},
+	{ID: "L-10", Revisions: "24 03 06 11", Level: "(robust)", Text: "initialize without params is refused; another one opens another session, whatever session it names", Test: testL10},
 	{ID: "L-11", Revisions: "24 03 06 11", Level: "MUST", Text: "ping is answered promptly with {}", Test: testL11},
 	{ID: "L-12", Revisions: "26", Level: "MUST", Text: "A missing required `_meta` field is -32602; clientInfo is optional", Test: testL12},
 	{ID: "L-13", Revisions: "26", Level: "MUST", Text: "`_meta` fields of a wrong type are invalid params", Test: testL13},
@@ -270,13 +271,30 @@ func testL10(t *testing.T) {
 			}
 		}
 		s := e.open(t, v)
-		r := s.send(t, initialize(9, v, obj{})).has(t, 200, 400)
-		if m := r.response(t); m.Error == nil {
-			t.Errorf("a second initialize was answered %v", m)
+		stale := e.open(t, v)
+		stale.delete(t).has(t, 200, 204)
+		for name, header := range map[string][]string{
+			"empty":    {""},
+			"stale":    {stale.id},
+			"unknown":  {"none"},
+			"overlong": {strings.Repeat("x", 5000)},
+			"not text": {"\xff\x80"},
+			"several":  {s.id, stale.id},
+			"its own":  {s.id},
+		} {
+			r := s.send(t, initialize(9, v, obj{}), func(r *http.Request) { r.Header["Mcp-Session-Id"] = header }).has(t, 200)
+			fresh := r.header.Get("Mcp-Session-Id")
+			if fresh == "" || fresh == s.id || fresh == stale.id || r.result(t)["protocolVersion"] != v {
+				t.Errorf("%s: initialize was answered %v in session %q", name, r.response(t), fresh)
+			}
+			other := &session{env: e, id: fresh, version: v}
+			other.send(t, notification("notifications/initialized", nil)).accepted(t)
+			if got := other.run(t, "whoami", obj{}); strings.Contains(got, "elicitation=true") {
+				t.Errorf("%s: the new session is another's: %s", name, got)
+			}
 		}
-		s.send(t, request(10, "ping", nil)).result(t)
 		if got := s.run(t, "whoami", obj{}); !strings.Contains(got, "elicitation=true") {
-			t.Errorf("the second initialize changed the session: %s", got)
+			t.Errorf("another initialize changed the session: %s", got)
 		}
 	})
 }

@@ -14,15 +14,9 @@ import (
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// initialize opens a session.
+// initialize opens a session. A client that names one, of its own or one that is long gone, asks for a new one all the same: it
+// could not do so otherwise, and some clients send the header always, even empty.
 func (p *Endpoint) initialize(w http.ResponseWriter, r *http.Request, m wire.Message) {
-	if len(r.Header[wire.HeaderSession]) > 0 {
-		if s := p.find(w, r, m.ID); s != nil {
-			s.Release()
-			answer.Error(w, http.StatusBadRequest, m.ID, wire.InvalidRequest("Invalid request: the session is initialized"))
-		}
-		return
-	}
 	if p.Calls.Leaving() {
 		answer.Leaving().Write(w, m.ID)
 		return

@@ -25,6 +25,8 @@ type Reader struct {
 type Post struct {
 	Message wire.Message
 	Batch   []wire.Element // not nil if it is one
+	// Malformed says what is wrong with a message that was to be a response: it must reach whoever waits for that.
+	Malformed *wire.Error
 	// Stateless tells that the message belongs to the stateless era.
 	Stateless bool
 }
@@ -51,6 +53,9 @@ func (d *Reader) Post(w http.ResponseWriter, r *http.Request) (Post, bool) {
 		return refuse(d.unsupported(r, header[0]))
 	}
 	stateless := len(header) == 1 && wire.Modern(header[0])
+	if stateless && p.Malformed != nil { // nobody waits for responses there: it may as well be a request without its method
+		return refuse(p.Malformed)
+	}
 	if p.Batch != nil {
 		if stateless {
 			return refuse(wire.InvalidRequest("Invalid request: batches ended with revision 2025-03-26"))
@@ -114,11 +119,11 @@ func (d *Reader) Messages(w http.ResponseWriter, r *http.Request) (Post, bool) {
 		return Post{}, false
 	}
 	one, batch, e := wire.ParseBody(body)
-	if e != nil {
+	if e != nil && one.Kind != wire.Response {
 		answer.Error(w, http.StatusBadRequest, one.ID, e)
 		return Post{}, false
 	}
-	return Post{Message: one, Batch: batch}, true
+	return Post{Message: one, Batch: batch, Malformed: e}, true
 }
 
 // usual is what an ordinary body fits into, in bytes.

@@ -46,16 +46,16 @@ func (p *Endpoint) batch(w http.ResponseWriter, r *http.Request, s *session.Sess
 // element takes one element of a batch; it returns the call that it began, if it did.
 func (p *Endpoint) element(r *http.Request, s *session.Session, st *run.Stream, e wire.Element) *call {
 	m, refused := e.Message, e.Err
+	if m.Kind == wire.Response {
+		if err := answered(r, s, m, e.Err); err != nil {
+			p.Log.Debug("answer in a batch not handed on", "error", err)
+		}
+		return nil
+	}
 	if refused == nil {
-		switch m.Kind {
-		case wire.Notification:
+		if m.Kind == wire.Notification {
 			if err := p.notified(r, s, m); err != nil {
 				p.Log.Debug("notification in a batch refused", "method", m.Method, "error", err)
-			}
-			return nil
-		case wire.Response:
-			if err := s.Answer(r.Context(), m); err != nil {
-				p.Log.Debug("answer in a batch not handed on", "error", err)
 			}
 			return nil
 		}

@@ -87,7 +87,7 @@ func (p *Endpoint) Post(w http.ResponseWriter, r *http.Request, post era.Post) {
 		}
 		answer.Accepted(w)
 	case m.Kind == wire.Response:
-		if err := s.Answer(r.Context(), m); err != nil {
+		if err := answered(r, s, m, post.Malformed); err != nil {
 			p.refusal(err).Write(w, "")
 			return
 		}

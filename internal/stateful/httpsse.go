@@ -140,6 +140,10 @@ func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if post.Malformed != nil {
+		p.refusal(answered(r, c.session, post.Message, post.Malformed)).Write(w, "")
+		return
+	}
 	elements := post.Batch
 	if elements == nil {
 		elements = []wire.Element{{Message: post.Message}}

@@ -35,3 +35,15 @@ func (p *Endpoint) notified(r *http.Request, s *session.Session, m wire.Message)
 	}
 	return server.Notify(m.Method, m.Params, caller.Extra(r))
 }
+
+// answered takes a response of the client. One that is malformed ends the wait for it, too: no better one will come. Errors: that one,
+// or one of the session.
+func answered(r *http.Request, s *session.Session, m wire.Message, malformed *wire.Error) error {
+	if malformed == nil {
+		return s.Answer(r.Context(), m)
+	}
+	if err := s.Answer(r.Context(), m.Malformed(malformed)); err != nil {
+		return err
+	}
+	return malformed
+}

@@ -88,8 +88,10 @@ func checkMessage(t *testing.T, raw []byte, m Message, err *Error) {
 		}
 		return
 	}
-	if isNull(member["params"]) && m.Kind != Response {
-		member["params"] = nil
+	for _, name := range []string{"params", "result", "error"} {
+		if isNull(member[name]) && (name != "params" || m.Kind != Response) {
+			member[name] = nil
+		}
 	}
 	for name, got := range map[string][]byte{"id": []byte(m.ID), "params": m.Params, "result": m.Result, "error": m.Error} {
 		if string(got) != string(member[name]) {

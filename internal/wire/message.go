@@ -54,7 +54,8 @@ type Message struct {
 }
 
 // ParseBody reads the body of a POST: one message, or the elements of a batch,
-// of which each may be wrong by itself and is then returned as an [Error] in its place.
+// of which each may be wrong by itself and is then returned with an [Error]. What is wrong with an error, but was to be a response, has
+// its kind and ID all the same.
 // A body that is no JSON, or an empty batch, is an error of the whole.
 func ParseBody(body []byte) (one Message, batch []Element, err *Error) {
 	if err := valid(body); err != nil {
@@ -94,11 +95,14 @@ type Element struct {
 	Err     *Error
 }
 
-// Owed reports whether the element is owed a response.
-func (e Element) Owed() bool { return e.Err != nil || e.Message.Kind == Request }
+// Owed reports whether the element is owed a response. A response is not, even one that is wrong.
+func (e Element) Owed() bool {
+	return e.Message.Kind == Request || e.Err != nil && e.Message.Kind != Response
+}
 
 // parse reads one message from valid JSON. When it fails, the message still has
-// the ID if it could be read, so that the error can carry it.
+// the ID if it could be read, so that the error can carry it, and its kind if it was to be a response: whoever waits for
+// that must hear that it is none.
 func parse(data []byte) (Message, *Error) {
 	if data[skipSpace(data, 0)] != '{' {
 		return Message{}, InvalidRequest("Invalid request: a message is a JSON object")
@@ -119,9 +123,9 @@ func parse(data []byte) (Message, *Error) {
 		case "params":
 			bit, m.Params = 8, value
 		case "result":
-			bit, m.Result = 16, value
+			bit, m.Result = 16, orAbsent(value)
 		case "error":
-			bit, m.Error = 32, value
+			bit, m.Error = 32, orAbsent(value)
 		}
 		if seen&bit != 0 && twice == "" {
 			twice = string(key) // two readers of the message could each see another of the two
@@ -137,6 +141,9 @@ func parse(data []byte) (Message, *Error) {
 		} else {
 			badID = "Invalid request: id must be a string or an integer"
 		}
+	}
+	if m.ID != "" && !hasMethod {
+		m.Kind = Response
 	}
 	switch {
 	case twice != "":
@@ -179,14 +186,30 @@ func (m Message) asResponse() (Message, *Error) {
 		return m, InvalidRequest("Invalid request: neither method nor id")
 	case (m.Result == nil) == (m.Error == nil):
 		return m, InvalidRequest("Invalid request: a response has either result or error")
+	case m.Result != nil && m.Result[0] != '{':
+		return m, InvalidRequest("Invalid request: result must be an object")
 	case m.Error != nil:
 		code, message := Member(m.Error, "code"), Member(m.Error, "message")
 		if _, err := strconv.ParseInt(string(code), 10, 64); err != nil || len(message) == 0 || message[0] != '"' {
 			return m, InvalidRequest("Invalid request: error needs an integer code and a message")
 		}
 	}
-	m.Kind = Response
 	return m, nil
+}
+
+// orAbsent takes a null for nothing: many libraries write the member that a message does not have.
+func orAbsent(value []byte) []byte {
+	if string(value) == "null" {
+		return nil
+	}
+	return value
+}
+
+// Malformed returns the response that is handed on in place of one that could not be read: an error that says what was wrong with it.
+func (m Message) Malformed(why *Error) Message {
+	e := Internal("the client's answer is malformed: " + strings.TrimPrefix(why.Message, "Invalid request: "))
+	raw, _ := json.Marshal(e) // a code and a text cannot fail to marshal
+	return Message{Kind: Response, ID: m.ID, Error: raw}
 }
 
 // CheckNotification refuses a request that has lost its ID and looks like a notification: to accept it would have its client

@@ -111,8 +111,8 @@ func kindOf(message []byte) Kind {
 	m, twice := fields(all, "jsonrpc", "id", "method", "params", "result", "error")
 	id, hasID := m["id"]
 	_, hasMethod := m["method"]
-	_, hasResult := m["result"]
-	_, hasError := m["error"]
+	hasResult := m["result"] != nil && !isNull(m["result"])
+	hasError := m["error"] != nil && !isNull(m["error"])
 	_, hasParams := m["params"]
 	switch {
 	case twice, string(m["jsonrpc"]) != `"2.0"`, hasID && !goodID(id):
@@ -127,7 +127,7 @@ func kindOf(message []byte) Kind {
 		return Notification
 	case !hasID, hasResult == hasError:
 		return 0
-	case hasError && !goodError(m["error"]):
+	case hasError && !goodError(m["error"]), hasResult && !isObject(m["result"]):
 		return 0
 	}
 	return Response

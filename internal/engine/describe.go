@@ -19,8 +19,21 @@ type Description struct {
 	ServerInfo []byte
 	// Revisions are those that the server speaks, newest first; its options may have narrowed them.
 	Revisions []string
-	// TellsTools and TellsPrompts report that the server tells when its tools or prompts change.
-	TellsTools, TellsPrompts bool
+	// TellsTools reports that the server tells when its tools change, and so on.
+	TellsTools, TellsPrompts, TellsResources bool
+}
+
+// Tells reports whether the server has said that it sends this list_changed notification.
+func (d *Description) Tells(method string) bool {
+	switch method {
+	case "notifications/tools/list_changed":
+		return d.TellsTools
+	case "notifications/prompts/list_changed":
+		return d.TellsPrompts
+	case "notifications/resources/list_changed":
+		return d.TellsResources
+	}
+	return false
 }
 
 // Describe asks the server what it is, once. The SDK keeps its identity to itself and
@@ -55,22 +68,24 @@ func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Desc
 		}
 		return d, true
 	}
+	type list struct {
+		ListChanged bool `json:"listChanged"`
+	}
 	var result struct {
 		SupportedVersions []string                   `json:"supportedVersions"`
 		Meta              map[string]json.RawMessage `json:"_meta"`
 		Capabilities      struct {
-			Tools, Prompts *struct {
-				ListChanged bool `json:"listChanged"`
-			}
+			Tools     *list `json:"tools"`
+			Prompts   *list `json:"prompts"`
+			Resources *list `json:"resources"`
 		} `json:"capabilities"`
 	}
 	if err != nil || json.Unmarshal(raw, &result) != nil {
 		return d, false
 	}
 	d.Revisions = result.SupportedVersions
-	tools, prompts := result.Capabilities.Tools, result.Capabilities.Prompts // absent as long as there are none; of the first, the SDK tells
-	d.TellsTools = tools == nil || tools.ListChanged
-	d.TellsPrompts = prompts == nil || prompts.ListChanged
+	tells := func(l *list) bool { return l == nil || l.ListChanged } // absent as long as there are none; of the first, the SDK tells
+	d.TellsTools, d.TellsPrompts, d.TellsResources = tells(result.Capabilities.Tools), tells(result.Capabilities.Prompts), tells(result.Capabilities.Resources)
 	d.ServerInfo = result.Meta[wire.MetaServerInfo]
 	return d, true
 }

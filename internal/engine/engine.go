@@ -29,7 +29,9 @@ type Engine struct {
 	log    *slog.Logger
 
 	tools       catalog[Tool]
-	prompts     catalog[[]string] // the arguments that they require
+	prompts     catalog[[]string]     // the arguments that they require
+	lists       atomic.Pointer[Lists] // nil: to be read afresh
+	listed      atomic.Int64          // how often a list has changed
 	description atomic.Pointer[Description]
 
 	pool pool
@@ -45,6 +47,9 @@ type Engine struct {
 func New(server *mcp.Server, log *slog.Logger) *Engine {
 	return &Engine{server: server, log: log}
 }
+
+// Server returns the server that the engine drives.
+func (e *Engine) Server() *mcp.Server { return e.server }
 
 // composed returns the server's handler with all middleware added so far. Adding
 // a middleware that adds nothing is the SDK's only door to it. It is read afresh for each
@@ -102,13 +107,8 @@ func (e *Engine) Watch(changed, told func(method string, params json.RawMessage)
 	if e.watcher != nil {
 		return false, nil
 	}
-	state := &mcp.ServerSessionState{
-		InitializeParams:  &mcp.InitializeParams{ProtocolVersion: watcherRevision, Capabilities: &mcp.ClientCapabilities{}},
-		InitializedParams: &mcp.InitializedParams{},
-		LogLevel:          "debug", // those that it stands for each have their own
-	}
 	e.onChange, e.onTell, e.onClosed = changed, told, closed
-	e.watcher, err = e.Connect(context.Background(), "", state, watchOutlet{e})
+	e.watcher, err = e.Connect(context.Background(), "", watcherState(), watchOutlet{e})
 	e.forget() // what was read before may have changed unheard
 	return err == nil, err
 }
@@ -133,6 +133,15 @@ func (e *Engine) WatchResource(ctx context.Context, uri string, on bool) error {
 	return err
 }
 
+// watcherState is that of a client that can do nothing.
+func watcherState() *mcp.ServerSessionState {
+	return &mcp.ServerSessionState{
+		InitializeParams:  &mcp.InitializeParams{ProtocolVersion: watcherRevision, Capabilities: &mcp.ClientCapabilities{}},
+		InitializedParams: &mcp.InitializedParams{},
+		LogLevel:          "debug", // those that it stands for each have their own
+	}
+}
+
 // watcherRevision is one whose sessions get change notifications without asking.
 const watcherRevision = "2025-11-25"
 
@@ -143,14 +152,26 @@ func (e *Engine) Watched() bool {
 	return e.watcher != nil
 }
 
-// Close ends the watch, and the sessions that wait for calls.
-func (e *Engine) Close() {
+// Unwatch ends the watch, until the next [Engine.Watch]. It does not wait.
+func (e *Engine) Unwatch() {
+	if w := e.unwatch(); w != nil {
+		go w.end()
+	}
+}
+
+func (e *Engine) unwatch() *Session {
 	e.mu.Lock()
 	w := e.watcher
 	e.watcher, e.onChange, e.onTell, e.onClosed = nil, nil, nil, nil
 	e.mu.Unlock()
-	if w != nil {
-		w.Close()
+	e.forget()
+	return w
+}
+
+// Close ends the watch, and the sessions that wait for calls.
+func (e *Engine) Close() {
+	if w := e.unwatch(); w != nil {
+		w.end()
 	}
 	e.pool.close()
 }
@@ -173,6 +194,12 @@ func (o watchOutlet) Closed() {
 func (e *Engine) forget() {
 	e.tools.forget()
 	e.prompts.forget()
+	e.forgetLists()
+}
+
+func (e *Engine) forgetLists() {
+	e.listed.Add(1)
+	e.lists.Store(nil)
 }
 
 func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
@@ -189,6 +216,9 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 		o.e.tools.forget()
 	case "notifications/prompts/list_changed":
 		o.e.prompts.forget()
+	}
+	if wire.IsChange(m.Method) && m.Method != wire.ResourceUpdated {
+		o.e.forgetLists()
 	}
 	o.e.mu.Unlock()
 	if f != nil {

@@ -46,6 +46,12 @@ func (s *Session) Close() {
 	_ = s.ss.Close() // its error is the connection's, which has none
 }
 
+// end is [Session.Close] for one that had subscriptions of its own.
+func (s *Session) end() {
+	s.KeepSubscriptions(nil)
+	s.Close()
+}
+
 // Call is one request to a server.
 type Call struct {
 	Method string

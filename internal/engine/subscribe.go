@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
@@ -47,6 +50,20 @@ func (s *spellings) drop(client string) (server string, last bool) {
 	return client, true
 }
 
+// others returns the clients' URIs but these.
+func (s *spellings) others(uris []string) (others []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, clients := range s.asked {
+		for _, uri := range clients {
+			if !slices.Contains(uris, uri) {
+				others = append(others, uri)
+			}
+		}
+	}
+	return others
+}
+
 // of returns what the clients call the server's URI.
 func (s *spellings) of(server string) []string {
 	s.mu.Lock()
@@ -81,6 +98,25 @@ func (s *Session) unsubscribe(ctx context.Context, c *Call) (json.RawMessage, er
 		s.conn.spellings.add(spelled, uri)
 	}
 	return result, err
+}
+
+// KeepSubscriptions unsubscribes from all resources but those that the client calls by one of uris, so that a program which keeps books of
+// who is subscribed hears that a client is no longer. The SDK forgets them in silence when it closes a session. It waits for the
+// server's handlers, up to ten seconds for those that heed their context.
+func (s *Session) KeepSubscriptions(uris []string) {
+	for _, uri := range s.conn.spellings.others(uris) {
+		spelled, last := s.conn.spellings.drop(uri)
+		if !last {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		// Directly: the server may have closed the session's connection.
+		req := &mcp.UnsubscribeRequest{Session: s.ss, Params: &mcp.UnsubscribeParams{URI: spelled}, Extra: &mcp.RequestExtra{}}
+		if _, err := s.call(ctx, "resources/unsubscribe", req); err != nil {
+			s.engine.log.Info("unsubscribing a session that is over", "error", err)
+		}
+		cancel()
+	}
 }
 
 func respell(params json.RawMessage, key, old, spelled string) json.RawMessage {

@@ -95,6 +95,8 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		Timeout:         o.SessionTimeout,
 		ReplyTimeout:    o.ReplyTimeout,
 		Moved:           func(s *session.Session) { h.stateful.TellRecent(s) },
+		Holds:           func(e *engine.Engine, n int) { h.servers.Holds(e, n) },
+		Ended:           o.SessionEnded,
 		MaxSessions:     o.MaxSessions,
 		MaxPerPrincipal: o.MaxSessionsPerPrincipal,
 	})
@@ -106,7 +108,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		Workers:   h.workers,
 		Changes:   h.changes,
 		Reader:    &h.reader,
-		Watch:     func(e *engine.Engine) { h.servers.Watch(e) },
+		Listen:    func(e *engine.Engine) func() { return h.servers.Listen(e) },
 		Shared:    shared,
 		View:      renderer,
 		Log:       o.Logger,

@@ -42,6 +42,15 @@ type Options struct {
 
 	// SessionTimeout ends a session that has been idle this long. Zero means 30 minutes.
 	SessionTimeout time.Duration
+	// SessionEnded, if not nil, is called once when a session has ended: by DELETE, because nobody used it for SessionTimeout, because
+	// the server closed it, with its connection if it is one of HTTP+SSE, or with the handler if no Store is given. id is what
+	// [mcp.ServerSession.ID] returns. It is called soon after, at most an eighth of SessionTimeout and some seconds,
+	// on a goroutine that calls it for one session after the other: what takes long is to be done elsewhere.
+	//
+	// Of replicas that share a Store, it is called at one that has served the session: where it was ended, or where it was used last. Give
+	// it to all of them. A session that has expired is not told of when every replica that has served it is gone: what must not be
+	// lost needs a time to live of its own.
+	SessionEnded func(id string)
 	// ReplyTimeout bounds how long a handler waits for the client's answer to a request, such as an
 	// elicitation. Zero means 5 minutes.
 	ReplyTimeout time.Duration

@@ -81,6 +81,7 @@ func TestChangeWhileTheStreamMoves(t *testing.T) {
 			time.Sleep(time.Second)
 			note := m.note()
 			late := newSite("late", newTap("late", m.cl.shared), testServer(), m.cl.opts)
+			m.change(late) // it begins with what has changed
 			m.cl.sites = append(m.cl.sites, late)
 			m.come(len(m.cl.sites) - 1)
 			time.Sleep(time.Second)

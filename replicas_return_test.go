@@ -151,6 +151,9 @@ func TestListenerComesBackLate(t *testing.T) {
 					l := listenTo("before", a)
 					time.Sleep(time.Second)
 					change := func(name string) {
+						if second != first && name != "new" { // which has it from the start
+							second.server.AddTool(&mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`)}, nil)
+						}
 						first.server.AddTool(&mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`)}, nil)
 						time.Sleep(time.Second)
 					}

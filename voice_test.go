@@ -33,10 +33,12 @@ func keepVoice(t *testing.T, replicas int, version string) {
 	cl := newCluster(t, replicas, Options{})
 	here, there := cl.sites[0], cl.sites[replicas-1]
 	var held *mcp.ServerSession
-	here.server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-		held = req.Session
-		return textResult("kept"), nil
-	})
+	for _, s := range cl.sites { // one version everywhere
+		s.server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			held = req.Session
+			return textResult("kept"), nil
+		})
+	}
 	spoken := 0 // by the server's own middleware
 	here.server.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {

@@ -2,6 +2,7 @@
 package servers
 
 import (
+	"container/list"
 	"encoding/json"
 	"log/slog"
 	"sync"
@@ -11,16 +12,16 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 )
 
-// Servers keeps one engine for each server that is seen again. A program may return the
-// same server always, one for each tenant, or a new one for each request; the last must leave nothing behind.
+// Servers keeps one engine for each server that is seen again, or that a session has. A program may return the
+// same server always, one for each tenant, session or request; the last must leave nothing behind.
 // Its methods are safe for concurrent use.
 type Servers struct {
 	Hooks
 	log *slog.Logger
 
-	mu   sync.Mutex
-	kept map[*mcp.Server]*kept
-	tick int
+	mu    sync.Mutex
+	kept  map[*mcp.Server]*kept
+	spare *list.List // of *kept, the one that was used last in front: something of them can be let go
 }
 
 // Hooks are called for the servers that are watched. All must be set.
@@ -41,48 +42,91 @@ type Hooks struct {
 
 // New returns an empty set.
 func New(log *slog.Logger, h Hooks) *Servers {
-	return &Servers{Hooks: h, log: log, kept: make(map[*mcp.Server]*kept)}
+	return &Servers{Hooks: h, log: log, kept: make(map[*mcp.Server]*kept), spare: list.New()}
 }
 
 type kept struct {
-	engine *engine.Engine
-	last   int
-	again  bool
+	server    *mcp.Server
+	engine    *engine.Engine
+	again     bool // it came more than once: it is not that of one session or one request
+	watched   bool
+	sessions  int // that live here and have it
+	listeners int
+	place     *list.Element // in spare
 }
 
-// maxEngines bounds the servers that are kept. The least recently used one is let go: it loses
-// its watch and its cache, and nothing else.
-const maxEngines = 256
+// maxSpare bounds the servers that no session has, and those that are watched though nobody listens: a watch is a goroutine. The
+// least recently used one loses its watch and its cache, and nothing else.
+const maxSpare = 256
 
 // Get returns the engine of a server.
 func (s *Servers) Get(server *mcp.Server) *engine.Engine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.tick++
-	if k := s.kept[server]; k != nil {
-		k.last = s.tick
-		if !k.again || !k.engine.Watched() {
-			// A server that comes again is worth a session that watches it for changes. Its program may have closed that one.
-			k.again = true
-			s.Watch(k.engine)
+	k := s.kept[server]
+	switch {
+	case k == nil:
+		k = &kept{server: server, engine: engine.New(server, s.log)}
+		k.engine.Voice = s.Voice
+		s.kept[server] = k
+		if s.Eager {
+			s.watch(k)
 		}
-		return k.engine
-	}
-	if len(s.kept) >= maxEngines {
-		s.evict()
-	}
-	k := &kept{engine: engine.New(server, s.log), last: s.tick}
-	k.engine.Voice = s.Voice
-	s.kept[server] = k
-	if s.Eager {
+	case !k.again || !k.engine.Watched():
+		// A server that comes again is worth a session that watches it for changes. Its program may have closed that one.
 		k.again = true
-		s.Watch(k.engine)
+		s.watch(k)
 	}
+	s.rank(k)
 	return k.engine
 }
 
-// Watch has a server watched for changes, if it is not already.
-func (s *Servers) Watch(e *engine.Engine) {
+// Holds notes that a session begins to have an engine, with 1, or no longer has it, with -1. A server of its own goes with it.
+func (s *Servers) Holds(e *engine.Engine, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.of(e)
+	if k == nil {
+		return
+	}
+	if k.sessions += n; k.sessions > 0 || k.again {
+		s.rank(k)
+		return
+	}
+	s.forget(k)
+}
+
+// Listen has a server watched for changes while a client listens, until the returned function is called.
+func (s *Servers) Listen(e *engine.Engine) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.of(e)
+	if k == nil {
+		return func() {}
+	}
+	k.listeners++
+	s.watch(k)
+	s.rank(k)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		k.listeners--
+		if s.of(e) == k {
+			s.rank(k)
+		}
+	}
+}
+
+// of returns what is kept of an engine, or nil. s.mu is held, as it is for the rest.
+func (s *Servers) of(e *engine.Engine) *kept {
+	if k := s.kept[e.Server()]; k != nil && k.engine == e {
+		return k
+	}
+	return nil
+}
+
+func (s *Servers) watch(k *kept) {
+	e := k.engine
 	began, err := e.Watch(
 		func(method string, params json.RawMessage) { s.Changed(e, method, params) },
 		func(method string, params json.RawMessage) { s.Told(e, method, params) },
@@ -92,9 +136,44 @@ func (s *Servers) Watch(e *engine.Engine) {
 		s.log.Warn("changes of the server will not be told", "error", err)
 		return
 	}
+	k.watched = true
 	if began && s.Eager {
 		go s.Watched(e)
 	}
+}
+
+// rank puts a server, which has just been used, in its place among those of which something can be let go.
+func (s *Servers) rank(k *kept) {
+	spare := k.listeners == 0 && (k.sessions == 0 || k.watched)
+	switch {
+	case spare && k.place != nil:
+		s.spare.MoveToFront(k.place)
+	case spare:
+		k.place = s.spare.PushFront(k)
+	case k.place != nil:
+		s.spare.Remove(k.place)
+		k.place = nil
+	}
+	if s.spare.Len() <= maxSpare {
+		return
+	}
+	last, _ := s.spare.Back().Value.(*kept)
+	if last.sessions == 0 {
+		s.forget(last)
+		return
+	}
+	s.spare.Remove(last.place)
+	last.place, last.watched = nil, false
+	last.engine.Unwatch()
+}
+
+func (s *Servers) forget(k *kept) {
+	if k.place != nil {
+		s.spare.Remove(k.place)
+		k.place = nil
+	}
+	delete(s.kept, k.server)
+	go k.engine.Close() // it waits for handlers
 }
 
 // Each calls f for the engines that are kept.
@@ -110,17 +189,6 @@ func (s *Servers) Each(f func(*engine.Engine)) {
 	}
 }
 
-func (s *Servers) evict() {
-	var oldest *mcp.Server
-	for server, k := range s.kept {
-		if oldest == nil || k.last < s.kept[oldest].last {
-			oldest = server
-		}
-	}
-	go s.kept[oldest].engine.Close()
-	delete(s.kept, oldest)
-}
-
 // Close ends what was kept.
 func (s *Servers) Close() {
 	s.mu.Lock()
@@ -129,4 +197,5 @@ func (s *Servers) Close() {
 		k.engine.Close()
 	}
 	clear(s.kept)
+	s.spare.Init()
 }

@@ -62,6 +62,7 @@ func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
 // Carry makes st the only stream of a session of the HTTP+SSE transport (2024-11-05), which ends with its connection:
 // nothing of it is stored.
 func (s *Session) Carry(st *run.Stream) {
+	s.m.carry(s.ID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = []*standalone{{stream: st}}
@@ -251,7 +252,7 @@ func (s *Session) Changed(name, method string) {
 	s.mu.Lock()
 	listens := s.rec.Initialized && len(s.alone) > 0
 	s.mu.Unlock()
-	if listens {
-		s.SayAloneIfHere(name, wire.AppendCall(nil, "", method, []byte("{}")))
+	if listens && s.SayAloneIfHere(name, wire.AppendCall(nil, "", method, []byte("{}"))) {
+		go s.told()
 	}
 }

@@ -438,6 +438,7 @@ func (f *follower) takeAlone(ctx context.Context) (bool, error) {
 	if f.s.m.Moved != nil {
 		go f.s.m.Moved(f.s)
 	}
+	f.s.CatchUp()
 	if at != f.s.m.Replica.ID {
 		_, _ = f.s.m.Replica.Send(ctx, at, noteTaken, noteBody{Session: f.s.ID, ID: f.mirror.ID})
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
@@ -33,6 +32,11 @@ type Config struct {
 	// Moved, if not nil, is called when a standalone stream has come here from another replica: what arose meanwhile has been said by
 	// neither.
 	Moved func(*Session)
+	// Holds, if not nil, is called with 1 when a session begins to live here with the engine, and with -1 when it no longer does. It is
+	// called with the manager's lock held.
+	Holds func(e *engine.Engine, n int)
+	// Ended, if not nil, is called once for each session that has ended, see [Manager.over].
+	Ended func(id string)
 	// MaxSessions bounds the sessions opened here; MaxPerPrincipal those of one principal.
 	MaxSessions, MaxPerPrincipal int
 }
@@ -41,31 +45,29 @@ type Config struct {
 type Manager struct {
 	Config
 
-	mu     sync.Mutex
-	live   map[string]*Session
-	opened map[string]opened        // sessions that count against the limits
-	counts map[string]int           // of opened, by principal
-	handed map[string]chan struct{} // answers on their way to other replicas, by ID
-	closed bool
-	sweep  *time.Timer
-	peak   int       // of live and opened, since they were last made anew
-	slow   bool      // sweep has no live session to come for
-	swept  time.Time // when opened was last gone through
-}
+	ends ends
 
-type opened struct {
-	principal string
-	until     time.Time
+	mu        sync.Mutex
+	live      map[string]*Session
+	residents map[string]resident
+	opened    int                      // residents that count against the limits
+	counts    map[string]int           // of those, by principal
+	handed    map[string]chan struct{} // answers on their way to other replicas, by ID
+	closed    bool
+	sweep     *time.Timer
+	peak      int       // of live and residents, since they were last made anew
+	slow      bool      // sweep has no live session to come for
+	swept     time.Time // when residents were last gone through
 }
 
 // NewManager returns a manager without sessions.
 func NewManager(c Config) *Manager {
 	return &Manager{
-		Config: c,
-		live:   make(map[string]*Session),
-		opened: make(map[string]opened),
-		counts: make(map[string]int),
-		handed: make(map[string]chan struct{}),
+		Config:    c,
+		live:      make(map[string]*Session),
+		residents: make(map[string]resident),
+		counts:    make(map[string]int),
+		handed:    make(map[string]chan struct{}),
 	}
 }
 
@@ -76,53 +78,12 @@ func (m *Manager) keep() time.Duration { return m.Timeout + m.touchEvery() }
 // touchEvery is also how often open streams are renewed, so it must stay well below [run.KeepOpen].
 func (m *Manager) touchEvery() time.Duration { return min(m.Timeout/8, run.KeepOpen/4) }
 
-// reserve counts a session that is about to be opened, until it expires or is released. Errors: ErrTooMany, ErrEnded.
-func (m *Manager) reserve(id, principal string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return ErrEnded
-	}
-	now := time.Now()
-	full := func() bool {
-		return len(m.opened) >= m.MaxSessions || principal != "" && m.counts[principal] >= m.MaxPerPrincipal
-	}
-	// Going through all of them takes milliseconds, and holds up every session: not for each that is refused.
-	if full() && now.Sub(m.swept) > expireEvery {
-		m.swept = now
-		m.expireOpened(now)
-	}
-	if full() {
-		if len(m.opened) < m.MaxSessions {
-			return ErrTooManyOfYours
-		}
-		return ErrTooMany
-	}
-	m.opened[id] = opened{principal: principal, until: now.Add(m.keep())}
-	m.counts[principal]++
-	m.startSweep()
-	return nil
-}
-
-// expireEvery is how often a full house is searched for sessions that have expired.
-const expireEvery = time.Second
-
-// release takes back what reserve counted. m.mu is held.
-func (m *Manager) release(id string) {
-	if o, ok := m.opened[id]; ok {
-		delete(m.opened, id)
-		if m.counts[o.principal]--; m.counts[o.principal] == 0 {
-			delete(m.counts, o.principal)
-		}
-	}
-}
-
 // New returns a session that exists only here, for initialize to be called on.
 // It must then be [Session.Establish]ed or [Manager.Discard]ed. Errors: ErrTooMany.
 func (m *Manager) New(e *engine.Engine, principal string) (*Session, error) {
 	// rand.Text has 128 bits or more of base32, all visible ASCII.
 	s := newSession(m, rand.Text(), e, Record{Principal: principal})
-	if err := m.reserve(s.ID, principal); err != nil {
+	if err := m.reserve(s.ID, e, principal); err != nil {
 		return nil, err
 	}
 	s.using = 1
@@ -130,17 +91,13 @@ func (m *Manager) New(e *engine.Engine, principal string) (*Session, error) {
 }
 
 // Discard gives a session of [Manager.New] up.
-func (m *Manager) Discard(s *Session) {
-	m.mu.Lock()
-	m.release(s.ID)
-	m.mu.Unlock()
-	s.shut()
-}
+func (m *Manager) Discard(s *Session) { m.forget(s) }
 
 // Establish puts the record of a session of [Manager.New] into the store. The caller holds the session.
 func (s *Session) Establish(ctx context.Context, version string, initialize json.RawMessage) error {
+	lists := s.Engine.Lists(ctx)
 	s.mu.Lock()
-	s.rec.Version, s.rec.Initialize = version, initialize
+	s.rec.Version, s.rec.Initialize, s.rec.Lists = version, initialize, lists
 	s.disconnect() // from before it was initialized
 	raw, err := json.Marshal(&s.rec)
 	s.mu.Unlock()
@@ -154,6 +111,7 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	defer s.m.mu.Unlock()
 	s.touched = time.Now()
 	s.m.live[s.ID] = s
+	s.m.established(s.ID)
 	s.m.startSweep()
 	return nil
 }
@@ -161,13 +119,16 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 // EstablishHere is [Session.Establish] for a session that [Session.Carry] keeps out of the store.
 func (s *Session) EstablishHere(version string, initialize json.RawMessage) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.rec.Version, s.rec.Initialize = version, initialize
 	s.disconnect() // as above
+	s.mu.Unlock()
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	s.m.established(s.ID)
 }
 
 // Find returns the session and holds it; the caller must [Session.Release] it. find gives
-// the engine for a session that comes to life here.
+// the engine for a session that has not lived here before.
 // Errors: ErrNotFound, store.ErrUnavailable.
 func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*engine.Engine, error)) (*Session, error) {
 	if s := m.hold(id, principal); s != nil {
@@ -180,9 +141,11 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	if rec.Principal != principal {
 		return nil, ErrNotFound // the same answer as for none: whether it exists is its owner's affair
 	}
-	e, err := find()
-	if err != nil {
-		return nil, err
+	e := m.engineOf(id)
+	if e == nil {
+		if e, err = find(); err != nil {
+			return nil, err
+		}
 	}
 	s, err := m.revive(id, e, rec)
 	if err != nil {
@@ -207,7 +170,8 @@ func (m *Manager) record(ctx context.Context, id string) (*Record, error) {
 	return decodeRecord(raw)
 }
 
-// revive returns a session that is alive here, held; if nobody has brought it to life meanwhile, as the record says.
+// revive returns a session that is alive here, held; if nobody has brought it to life meanwhile, as the record says, with the server
+// that it has had here, else with that of e.
 func (m *Manager) revive(id string, e *engine.Engine, rec *Record) (*Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -216,8 +180,10 @@ func (m *Manager) revive(id string, e *engine.Engine, rec *Record) (*Session, er
 	}
 	s := m.live[id]
 	if s == nil || s.isClosed() { // it may be on its way out
+		e, adopted := m.settle(id, e, rec.Principal)
 		s = newSession(m, id, e, *rec) // its last use is that of the record, which may be long ago
 		m.live[id] = s
+		s.catchUpAdopted(adopted)
 		m.startSweep()
 	}
 	s.mu.Lock()
@@ -258,7 +224,7 @@ func (s *Session) touch(now time.Time) {
 	s.touched = now
 	m := s.m
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), touchTimeout)
 		defer cancel()
 		m.extend(s.ID, now)
 		open := s.open()
@@ -277,6 +243,8 @@ func (s *Session) touch(now time.Time) {
 		}
 	}()
 }
+
+const touchTimeout = 5 * time.Second
 
 // short is enough of a session ID to find it in a log, and not enough to use it.
 func short(id string) string { return id[:min(len(id), 6)] }
@@ -302,9 +270,12 @@ func (m *Manager) forget(s *Session) {
 	if m.live[s.ID] == s {
 		delete(m.live, s.ID)
 	}
-	m.release(s.ID)
+	r, known := m.drop(s.ID)
 	m.mu.Unlock()
 	s.shut()
+	if known && r.established {
+		m.over(s.ID, !r.carried)
+	}
 }
 
 // Each calls f for every session that is alive here.
@@ -320,7 +291,7 @@ func (m *Manager) Each(f func(*Session)) {
 	}
 }
 
-// Close lets go of every session here. Their records stay.
+// Close lets go of every session here. Their records stay, if others share the store; else they end.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	m.closed = true
@@ -329,10 +300,21 @@ func (m *Manager) Close() {
 	}
 	all := m.live
 	m.live = make(map[string]*Session)
+	if m.Replica == nil { // the store goes too, and what was in it
+		for id, r := range m.residents {
+			if r.established {
+				m.over(id, !r.carried)
+			}
+		}
+	}
+	for id := range m.residents {
+		m.drop(id)
+	}
 	m.mu.Unlock()
 	for _, s := range all {
 		s.abandon()
 	}
+	m.ends.close(m.Replica == nil)
 }
 
 const (
@@ -362,50 +344,16 @@ func (m *Manager) sweepIdle() {
 	defer m.mu.Unlock()
 	if now.Sub(m.swept) > m.touchEvery() {
 		m.swept = now
-		m.expireOpened(now)
+		m.expire(now)
 	}
 	m.shrink()
 	switch {
-	case m.closed || len(m.live) == 0 && len(m.opened) == 0:
+	case m.closed || len(m.live) == 0 && len(m.residents) == 0:
 		m.sweep = nil
 	case len(m.live) == 0: // only limits to keep: no hurry
 		m.slow = true
 		m.sweep.Reset(max(rest, m.touchEvery()))
 	default:
 		m.sweep.Reset(rest)
-	}
-}
-
-// shrink makes the maps anew when most of what they once held is gone: a map keeps the room of its peak. m.mu is held.
-func (m *Manager) shrink() {
-	m.peak = max(m.peak, len(m.live), len(m.opened))
-	if m.peak < 1024 || len(m.live) > m.peak/4 || len(m.opened) > m.peak/4 {
-		return
-	}
-	m.live, m.opened, m.counts = anew(m.live), anew(m.opened), anew(m.counts)
-	m.peak = max(len(m.live), len(m.opened))
-}
-
-// anew copies a map into one of its size ([maps.Clone] would keep the room).
-func anew[V any](old map[string]V) map[string]V {
-	m := make(map[string]V, len(old))
-	maps.Copy(m, old)
-	return m
-}
-
-func (m *Manager) expireOpened(now time.Time) {
-	for id, o := range m.opened {
-		if now.After(o.until) {
-			m.release(id)
-		}
-	}
-}
-
-func (m *Manager) extend(id string, now time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if o, ok := m.opened[id]; ok && now.Add(m.keep()).After(o.until) {
-		o.until = now.Add(m.keep())
-		m.opened[id] = o
 	}
 }

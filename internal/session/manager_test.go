@@ -142,18 +142,37 @@ func TestFind(t *testing.T) {
 	})
 }
 
+// A session keeps its server for as long as it lives here, also while it rests; elsewhere it needs one anew.
 func TestFindNeedsItsServer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(t, memory.New(), nil)
+		shared := memory.New()
+		h, other := newHouse(t, shared, nil), newHouse(t, shared, nil)
 		s := h.open("")
 		time.Sleep(time.Minute)
 		gone := errors.New("no server")
-		if _, err := h.Find(t.Context(), s.ID, "", func() (*engine.Engine, error) { return nil, gone }); !errors.Is(err, gone) {
+		none := func() (*engine.Engine, error) { return nil, gone }
+		if _, err := other.Find(t.Context(), s.ID, "", none); !errors.Is(err, gone) {
 			t.Errorf("%v", err)
 		}
-		h.mustFind(s.ID, "").Release()
+		other.mustFind(s.ID, "").Release()
+		for _, at := range []*house{h, other} {
+			time.Sleep(time.Minute)
+			got, err := at.Find(t.Context(), s.ID, "", none)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Engine != at.engine {
+				t.Error("it has another server")
+			}
+			got.Release()
+		}
+		time.Sleep(3 * timeout)
+		if h.alive()+len(h.residents)+other.alive()+len(other.residents) > 0 {
+			t.Error("something is left")
+		}
 		h.close()
+		other.close()
 	})
 }
 
@@ -305,8 +324,8 @@ func TestLimits(t *testing.T) {
 			t.Error("expired sessions count")
 		}
 		h.close()
-		if len(h.counts) > 0 || len(h.opened) > 0 {
-			t.Errorf("%d are counted for %d principals", len(h.opened), len(h.counts))
+		if len(h.counts) > 0 || h.opened > 0 {
+			t.Errorf("%d are counted for %d principals", h.opened, len(h.counts))
 		}
 	})
 }

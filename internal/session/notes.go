@@ -64,8 +64,10 @@ func (m *Manager) Take(n replica.Note) bool {
 		close(took)
 		delete(m.handed, body.Session+" "+body.ID)
 	}
-	if n.Kind == noteEnded {
-		m.release(body.Session) // it may have been opened here, and rest
+	if n.Kind == noteEnded && s == nil { // it may rest here
+		if r, known := m.drop(body.Session); known && r.established {
+			m.over(body.Session, true)
+		}
 	}
 	m.mu.Unlock()
 	if n.Kind == noteAnswer {
@@ -170,6 +172,9 @@ func (s *Session) reload() error {
 	// The SDK has no door to its session's level: when no call needs the old one, the next connects with the new one.
 	s.stale = s.stale || rec.LogLevel != s.rec.LogLevel
 	s.rec = *rec
+	if s.server != nil { // the client may have unsubscribed at another replica
+		go s.server.KeepSubscriptions(rec.Subscriptions)
+	}
 	s.refresh()
 	return nil
 }
@@ -178,8 +183,11 @@ func (s *Session) reload() error {
 func (s *Session) refresh() {
 	if s.stale && len(s.runs) == 0 {
 		s.disconnect()
-		if len(s.alone) > 0 {
-			go func() { _ = s.connectListener(context.Background()) }() // as above
+		switch {
+		case len(s.rec.Subscriptions) > 0: // the server keeps books of them, see [engine.Session.KeepSubscriptions]
+			go func() { _, _ = s.Server(context.Background()) }() // as above
+		case len(s.alone) > 0:
+			go func() { _ = s.connectListener(context.Background()) }()
 		}
 	}
 }
@@ -292,21 +300,21 @@ func (s *Session) sayAlone(name string, data []byte) error {
 	return err
 }
 
-// SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it. By its name all of them know it
-// for the same: while a stream moves, two may think that it is theirs to say.
-func (s *Session) SayAloneIfHere(name string, data []byte) {
+// SayAloneIfHere puts a message that every replica has on the standalone stream if this one shows it, and reports whether it did. By its
+// name all of them know it for the same: while a stream moves, two may think that it is theirs to say.
+func (s *Session) SayAloneIfHere(name string, data []byte) bool {
 	s.mu.Lock()
 	none := len(s.alone) == 0
 	s.mu.Unlock()
 	if none {
-		return
+		return false
 	}
 	if s.m.Replica != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if at := s.aloneAt(ctx); at != s.m.Replica.ID {
-			return
+			return false
 		}
 	}
-	_ = s.sayHere(name, data) // without a stream the client asks when it needs to know
+	return s.sayHere(name, data) == nil // without a stream the client asks when it needs to know
 }

@@ -44,6 +44,7 @@ type Record struct {
 	Initialized   bool            `json:"initialized,omitempty"`
 	LogLevel      string          `json:"logLevel,omitempty"`
 	Subscriptions []string        `json:"subscriptions,omitempty"`
+	Lists         engine.Lists    `json:"lists,omitempty"` // those of the server that the client knows of
 }
 
 func recordKey(id string) string { return "session:" + id }
@@ -67,8 +68,17 @@ func (r *Record) state() (*mcp.ServerSessionState, error) {
 	return s, nil
 }
 
-// update changes the record in the store and here. f may be called several times.
+// update changes the record in the store and at all replicas. f may be called several times.
 func (s *Session) update(ctx context.Context, f func(*Record)) error {
+	err := s.rewrite(ctx, f)
+	if err == nil && !s.unstored {
+		s.m.tell(noteChanged, noteBody{Session: s.ID})
+	}
+	return err
+}
+
+// rewrite changes the record in the store and here.
+func (s *Session) rewrite(ctx context.Context, f func(*Record)) error {
 	s.mu.Lock()
 	if s.unstored {
 		defer s.mu.Unlock()
@@ -86,7 +96,7 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	for {
+	for { // until nobody else changes it meanwhile
 		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {
 			s.m.forget(s) // it has ended elsewhere
@@ -112,7 +122,6 @@ func (s *Session) update(ctx context.Context, f func(*Record)) error {
 			s.mu.Lock()
 			s.rec = *rec
 			s.mu.Unlock()
-			s.m.tell(noteChanged, noteBody{Session: s.ID})
 		}
 		return err
 	}

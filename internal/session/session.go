@@ -158,7 +158,10 @@ func (s *Session) leave(end func(*run.Stream)) {
 		q.fail(ErrEnded.Error())
 	}
 	if server != nil {
-		go server.Close() // it waits for handlers that may take their time
+		go func() { // it waits for handlers that may take their time
+			server.KeepSubscriptions(nil)
+			server.Close()
+		}()
 	}
 }
 

@@ -34,8 +34,8 @@ type Config struct {
 	Workers   *run.Workers
 	Changes   *changes.Changes
 	Reader    *era.Reader
-	// Watch has a server watched for changes, because a client now listens.
-	Watch func(*engine.Engine)
+	// Listen has a server watched for changes, because a client listens, until done is called.
+	Listen func(*engine.Engine) (done func())
 	// Shared tells that other replicas share the store, so that a client which is sent away finds its streams there.
 	Shared bool
 	View   *view.Renderer

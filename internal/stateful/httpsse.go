@@ -101,7 +101,7 @@ func (p *Endpoint) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePa
 	s.Carry(c.stream)
 	p.connections.add(c)
 	defer p.connections.remove(c)
-	p.Watch(server)
+	defer p.Listen(server)()
 	endpoint := wire.AppendEvent(nil, "endpoint", "", []byte(messageReference(r, messagePath)+"?sessionId="+url.QueryEscape(s.ID)))
 	p.View.Show(w, r, c.stream, c.stream.Attach(-1), view.View{Prelude: endpoint})
 }

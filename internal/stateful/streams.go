@@ -25,6 +25,7 @@ func (p *Endpoint) Get(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.Release()
+	defer p.Listen(s.Engine)()
 	if last := r.Header["Last-Event-Id"]; len(last) > 0 {
 		p.resume(w, r, s, last)
 		return
@@ -43,7 +44,7 @@ func (p *Endpoint) standalone(w http.ResponseWriter, r *http.Request, s *session
 		p.refusal(err).Write(w, "")
 		return
 	}
-	p.Watch(s.Engine) // now somebody is there to be told of changes
+	s.CatchUp()
 	p.show(w, r, s, st, -1)
 }
 

@@ -51,13 +51,16 @@ type Handler struct {
 	store    store.Store
 }
 
-// NewHandler returns the endpoint. getServer chooses the server for a request, as it does
-// for the SDK's handler; it may always return the same one. If it returns nil, the
-// request is answered with 400. A session keeps the server that it was opened with while it is alive here.
+// NewHandler returns the endpoint. getServer chooses the server for a request, as it does for the SDK's handler, and a session keeps the
+// one that it was opened with for as long as it lives at this replica, however long it idles; another replica that it comes to asks
+// once for its own. It may always return the same one, or make one for each session: that one is let go when the session ends. If it
+// returns nil, the request is answered with 400.
+//
+// A client whose session comes to a server with other tools, prompts or resources, as in a rollout, is told so by list_changed.
 //
 // A tool may keep its [mcp.ServerSession] and speak on it for as long as its client's session lasts. [mcp.Server.Sessions] has the
 // clients that are busy at this replica, and those that listen and can be asked something; what is said to all of them reaches those that
-// only listen, too. The session's Wait returns when nothing needs it here, long before it ends. Session IDs are the handler's own: the
+// only listen, too. The session's Wait returns when nothing needs it here, long before it ends: see [Options.SessionEnded]. Session IDs are the handler's own: the
 // server's GetSessionID is not used.
 //
 // A handler without options keeps its state in this process. Call [Handler.Close] when done with it.

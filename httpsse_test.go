@@ -1,11 +1,13 @@
 package sluice_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -49,5 +51,44 @@ func TestHTTPSSEBelowAPrefix(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 		}
 		_ = cs.Close()
+	}
+}
+
+// A session of the old transport ends with its connection; the program and the server are told.
+func TestHTTPSSEEnds(t *testing.T) {
+	t.Parallel()
+	ended, unsubscribed := make(chan string, 10), make(chan string, 10)
+	server := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ServerOptions{
+		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
+		UnsubscribeHandler: func(_ context.Context, req *mcp.UnsubscribeRequest) error { unsubscribed <- req.Params.URI; return nil },
+	})
+	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, &sluice.Options{SessionEnded: func(id string) { ended <- id }})
+	defer h.Close()
+	ts := httptest.NewServer(h.HTTPSSE("/"))
+	defer ts.Close()
+	client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil)
+	cs, err := client.Connect(t.Context(), &mcp.SSEClientTransport{Endpoint: ts.URL + "/"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cs.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "test://x"}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case id := <-ended:
+		t.Fatalf("%s has ended while its connection is open", id)
+	default:
+	}
+	_ = cs.Close()
+	for what, c := range map[string]chan string{"ended": ended, "unsubscribed": unsubscribed} {
+		select {
+		case <-c:
+		case <-time.After(10 * time.Second):
+			t.Errorf("not told: %s", what)
+		}
+	}
+	_ = h.Close()
+	if len(ended)+len(unsubscribed) > 0 {
+		t.Error("told twice")
 	}
 }

@@ -3,7 +3,7 @@
 // of the client, and the standalone streams.
 //
 // A session is a record. It is brought to life on whichever replica a request
-// for it lands, and forgotten there soon after; the record stays until it expires.
+// for it lands, and rests there soon after; the record stays until it expires.
 package session
 
 import (

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -201,6 +202,188 @@ func speakToAll(t *testing.T, version string) {
 		if more := l.heard.rest(t); len(more) > 0 {
 			t.Errorf("heard twice: %v", more)
 		}
+	}
+}
+
+// A program that speaks to all takes time: the sessions that it has found at its server are not those that are there when it comes to
+// them. Whether a client rests meanwhile or calls, it hears once what is said to all, in whichever order.
+func TestSpeakingToAllTakesTime(t *testing.T) {
+	t.Parallel()
+	const asked = `{"elicitation":{}}`
+	call := func(t *testing.T, at *site, c *client) { c.post(t, at, tool("1", "fast", `{}`)).want(t, "fast") }
+	rest := func(*testing.T, *site, *client) { time.Sleep(5 * time.Second) }
+	work := func(t *testing.T, at *site, c *client) { // for longer than anybody takes to speak to all
+		for range 40 {
+			call(t, at, c)
+			time.Sleep(time.Second / 2)
+		}
+	}
+	type step = func(*testing.T, *site, *client)
+	for name, tt := range map[string]struct {
+		caps    string
+		before  []step // after each the program looks who is there
+		between []step // one each time before it speaks
+	}{
+		"rests":                {`{}`, []step{rest}, nil},
+		"has called":           {`{}`, []step{call}, nil},
+		"works":                {`{}`, []step{work}, nil},
+		"comes to rest":        {`{}`, []step{call}, []step{rest}},
+		"rests, then is told":  {`{}`, []step{call}, []step{nil, rest}},
+		"works, then rests":    {`{}`, []step{work}, []step{nil, rest}},
+		"calls":                {`{}`, []step{rest}, []step{call}},
+		"calls and rests":      {`{}`, []step{rest}, []step{call, rest, call, rest}},
+		"rests and calls":      {`{}`, []step{call}, []step{rest, call, rest, call}},
+		"is there twice":       {`{}`, []step{call, rest, call}, nil},
+		"is there twice, goes": {`{}`, []step{call, rest, call}, []step{rest}},
+		"can be asked":         {asked, []step{rest}, []step{call, rest}},
+		"could be asked long":  {asked, []step{work}, []step{rest, call}},
+	} {
+		for _, backwards := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, backwards %v", name, backwards), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					at := newCluster(t, 1, Options{}).sites[0]
+					c := newClient("2025-11-25")
+					c.caps = tt.caps
+					c.open(t, at, at)
+					heard := c.get(t, at, "")
+					end := func() {
+						c.do(context.Background(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+					}
+					defer time.AfterFunc(time.Hour, end).Stop() // else who hears nothing waits for ever
+					for _, word := range []int{1, 1, 2} {
+						found := foundBy(t, at, func(look func()) {
+							for _, do := range tt.before {
+								do(t, at, c)
+								look()
+							}
+						})
+						if backwards {
+							slices.Reverse(found)
+						}
+						for i, ss := range found {
+							if i < len(tt.between) && tt.between[i] != nil {
+								tt.between[i](t, at, c)
+							}
+							if err := ss.NotifyProgress(context.Background(), &mcp.ProgressNotificationParams{ProgressToken: "t", Progress: float64(word)}); err != nil {
+								t.Errorf("said to %d of %d: %v", i, len(found), err)
+							}
+						}
+					}
+					wantProgress(t, heard, 1, 1, 2)
+
+					// What is said to one client twice, it hears twice.
+					synctest.Wait() // it is initialized
+					var own *mcp.ServerSession
+					for _, ss := range foundBy(t, at, func(look func()) { call(t, at, c); look() }) {
+						if ss.ID() == c.session {
+							own = ss
+						}
+					}
+					for range 2 {
+						if err := own.NotifyProgress(context.Background(), &mcp.ProgressNotificationParams{ProgressToken: "t", Progress: 3}); err != nil {
+							t.Error(err)
+						}
+						rest(t, at, c)
+					}
+					wantProgress(t, heard, 3, 3)
+					end()
+					if more := heard.rest(t); len(more) > 0 {
+						t.Errorf("heard twice: %v", more)
+					}
+				})
+			})
+		}
+	}
+}
+
+// foundBy returns the SDK sessions that the server had at any of the times that f looks: those that it has at once when an
+// old one takes its time to close.
+func foundBy(t *testing.T, at *site, f func(look func())) (found []*mcp.ServerSession) {
+	t.Helper()
+	f(func() {
+		for ss := range at.server.Sessions() {
+			if !slices.Contains(found, ss) {
+				found = append(found, ss)
+			}
+		}
+	})
+	return found
+}
+
+func wantProgress(t *testing.T, heard *response, want ...float64) {
+	t.Helper()
+	for _, w := range want {
+		m := heard.message(t)
+		var p struct{ Progress float64 }
+		if err := json.Unmarshal(m.Params, &p); err != nil || p.Progress != w {
+			t.Fatalf("heard %s %s, want progress %v", m.Method, m.Params, w)
+		}
+	}
+}
+
+// Who has been connected for a while hears what is said on its own session, and not what a program says to others in other words.
+func TestSpeakingToEach(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		at := newCluster(t, 1, Options{}).sites[0]
+		c := newClient("2025-11-25")
+		c.open(t, at, at)
+		heard := c.get(t, at, "")
+		time.Sleep(time.Minute)
+		for ss := range at.server.Sessions() {
+			_ = ss.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "t", Progress: float64(len(ss.ID()))}) // looked at below
+		}
+		wantProgress(t, heard, float64(len(c.session)))
+		c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+		if more := heard.rest(t); len(more) > 0 {
+			t.Errorf("heard also: %v", more)
+		}
+	})
+}
+
+// A tool that speaks to all reaches its own client in the response to its call, and the others on their own streams.
+func TestToolsSpeakToAll(t *testing.T) {
+	t.Parallel()
+	for _, pause := range []time.Duration{0, 5 * time.Second} { // since the tool's client has called
+		synctest.Test(t, func(t *testing.T) {
+			at := newCluster(t, 1, Options{}).sites[0]
+			var found []*mcp.ServerSession // before the call: one of them may still be closing
+			at.server.AddTool(&mcp.Tool{Name: "tell", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				for ss := range at.server.Sessions() {
+					if !slices.Contains(found, ss) {
+						found = append(found, ss)
+					}
+				}
+				for i := range 2 {
+					for _, ss := range found {
+						_ = ss.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i)})
+					}
+				}
+				return textResult("told"), nil
+			})
+			c, other := newClient("2025-11-25"), newClient("2025-11-25")
+			var heard []*response
+			for _, c := range []*client{c, other} {
+				c.caps = `{}`
+				c.open(t, at, at)
+				heard = append(heard, c.get(t, at, ""))
+				synctest.Wait() // it is initialized
+				c.post(t, at, tool("1", "fast", `{}`)).want(t, "fast")
+			}
+			found = slices.Collect(at.server.Sessions())
+			time.Sleep(pause)
+			answer := c.post(t, at, `{"jsonrpc":"2.0","id":"2","method":"tools/call","params":{"name":"tell","arguments":{},"_meta":{"progressToken":"t"}}}`)
+			wantProgress(t, answer, 0, 1)
+			answer.want(t, "told")
+			wantProgress(t, heard[1], 0, 1)
+			for i, c := range []*client{c, other} {
+				c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+				if more := heard[i].rest(t); len(more) > 0 {
+					t.Errorf("after %v, client %d heard also %v", pause, i, more)
+				}
+			}
+		})
 	}
 }
 

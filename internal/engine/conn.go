@@ -31,6 +31,9 @@ type Closer interface{ Closed() }
 type Outgoing struct {
 	Method string
 	Params json.RawMessage
+	// Speaker is the SDK session that the message was said on, which may have been closed since. It is comparable, and nil
+	// for what is said on one without an ID.
+	Speaker any
 	// Ref names a request, for the notifications/cancelled that takes it back; it is comparable.
 	Ref any
 	// Reply is nil for a notification. For a request it must be called, at most once,
@@ -132,7 +135,7 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 		}
 		return nil
 	case *jsonrpc.Request:
-		out := Outgoing{Method: m.Method, Params: m.Params}
+		out := Outgoing{Method: m.Method, Params: m.Params, Speaker: speakerOf(ctx)}
 		if call := callOf(ctx); call != nil && m.Method == "notifications/progress" {
 			if call.token == nil {
 				return nil // progress may only name a token that the client gave (Progress, "Behavior Requirements")

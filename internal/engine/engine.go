@@ -39,7 +39,7 @@ type Engine struct {
 	mu       sync.Mutex
 	watcher  *Session
 	onChange func(method string, params json.RawMessage)
-	onTell   func(method string, params json.RawMessage)
+	onTell   func(ctx context.Context, method string, params json.RawMessage)
 	onClosed func()
 }
 
@@ -101,7 +101,11 @@ func guarded(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 //
 // The SDK tells of changes only to sessions that are connected. One quiet session of our own
 // stands for all of ours that are not, so that an idle client costs its record and nothing here.
-func (e *Engine) Watch(changed, told func(method string, params json.RawMessage), closed func()) (began bool, err error) {
+func (e *Engine) Watch(
+	changed func(method string, params json.RawMessage),
+	told func(ctx context.Context, method string, params json.RawMessage),
+	closed func(),
+) (began bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.watcher != nil {
@@ -202,15 +206,12 @@ func (e *Engine) forgetLists() {
 	e.lists.Store(nil)
 }
 
-func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
+func (o watchOutlet) Say(ctx context.Context, m Outgoing) error {
 	if m.Reply != nil {
 		return errNoClient
 	}
 	o.e.mu.Lock()
-	f := o.e.onTell
-	if wire.IsChange(m.Method) {
-		f = o.e.onChange
-	}
+	changed, told := o.e.onChange, o.e.onTell
 	switch m.Method {
 	case "notifications/tools/list_changed":
 		o.e.tools.forget()
@@ -221,8 +222,13 @@ func (o watchOutlet) Say(_ context.Context, m Outgoing) error {
 		o.e.forgetLists()
 	}
 	o.e.mu.Unlock()
-	if f != nil {
-		f(m.Method, m.Params)
+	switch {
+	case wire.IsChange(m.Method):
+		if changed != nil {
+			changed(m.Method, m.Params)
+		}
+	case told != nil:
+		told(ctx, m.Method, m.Params)
 	}
 	return nil
 }

@@ -21,9 +21,15 @@ type Voice func(ctx context.Context, e *Engine, id string) (s *Session, done fun
 func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 		req = fittedRequest(req)
-		res, err := next(ctx, method, req)
 		ss, ok := req.GetSession().(*mcp.ServerSession)
-		if err == nil || e.Voice == nil || !ok || ss.ID() == "" || !isClosed(err) {
+		if !ok || ss.ID() == "" || e.Voice == nil {
+			return next(ctx, method, req)
+		}
+		if speaker, _ := ctx.Value(speakerKey{}).(*speaking); speaker == nil || speaker.through != ss {
+			ctx = &speaking{ctx, ss, ss}
+		}
+		res, err := next(ctx, method, req)
+		if err == nil || !isClosed(err) {
 			return res, err
 		}
 		s, done, missing := e.Voice(ctx, e, ss.ID())
@@ -34,8 +40,32 @@ func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 		if s.ss == ss {
 			return res, err
 		}
-		return next(ctx, method, withSession(req, s.ss))
+		return next(&speaking{ctx, ss, s.ss}, method, withSession(req, s.ss))
 	}
+}
+
+type speakerKey struct{}
+
+// speaking is the context of what is said on one SDK session, and sent through it or another.
+type speaking struct {
+	context.Context
+	on, through *mcp.ServerSession
+}
+
+// speakerOf returns the SDK session that something is said on, or nil if it has no ID.
+func speakerOf(ctx context.Context) any {
+	if c, ok := ctx.Value(speakerKey{}).(*speaking); ok {
+		return c.on
+	}
+	return nil
+}
+
+// Value implements [context.Context].
+func (c *speaking) Value(key any) any {
+	if key == (speakerKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
 }
 
 var voicedCode = reflect.ValueOf(voiced(nil, nil)).Pointer()

@@ -3,6 +3,7 @@ package servers
 
 import (
 	"container/list"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"sync"
@@ -28,8 +29,8 @@ type Servers struct {
 type Hooks struct {
 	// Changed is called with each change notification of a server; it must not wait.
 	Changed func(e *engine.Engine, method string, params json.RawMessage)
-	// Told is called with each other notification that a server sends to all of its sessions.
-	Told func(e *engine.Engine, method string, params json.RawMessage)
+	// Told is called with each other notification that a server sends to all of its sessions, and with the context of who sends it.
+	Told func(ctx context.Context, e *engine.Engine, method string, params json.RawMessage)
 	// Closed is called when a program has closed all sessions of its server.
 	Closed func(e *engine.Engine)
 	// Watched is called for each engine that begins to be watched.
@@ -129,7 +130,7 @@ func (s *Servers) watch(k *kept) {
 	e := k.engine
 	began, err := e.Watch(
 		func(method string, params json.RawMessage) { s.Changed(e, method, params) },
-		func(method string, params json.RawMessage) { s.Told(e, method, params) },
+		func(ctx context.Context, method string, params json.RawMessage) { s.Told(ctx, e, method, params) },
 		func() { s.Closed(e) },
 	)
 	if err != nil {

@@ -3,8 +3,10 @@ package session
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -25,6 +27,7 @@ func (s *Session) unneeded() bool {
 // disconnect lets go of the SDK's session. The next that needs one connects it anew. s.mu is held.
 func (s *Session) disconnect() {
 	if s.server != nil {
+		s.moved = time.Now()
 		go s.server.Close() // it waits for handlers that may take their time
 	}
 	s.server, s.stale, s.runs = nil, false, nil
@@ -70,15 +73,44 @@ func (s *Session) connectListener(ctx context.Context) error {
 	return err
 }
 
-// Overhear tells the client what its server says to all, if it only listens. Otherwise the SDK tells it, on its own session.
-func (s *Session) Overhear(method string, params json.RawMessage) {
+// watcher stands for the engine's, where SDK sessions are told apart.
+type watcher struct{}
+
+// Overhear tells the client what its server says to all, if it only listens: one that has been connected for a while hears it on its own
+// SDK session. ctx is that of the speaker.
+func (s *Session) Overhear(ctx context.Context, method string, params json.RawMessage) {
+	if r := run.From(ctx); r != nil && r.Owner == s.ID && r.Open() {
+		return // it goes to the call that it is said in, which keeps its SDK session where the speaker finds it
+	}
+	w, now := wordsOf(nil, method, params), time.Now()
 	s.mu.Lock()
-	listens := s.server == nil && len(s.alone) > 0
+	listens := len(s.alone) > 0
 	if method == "notifications/message" && !wire.LevelReaches(wire.Member(params, "level"), s.rec.LogLevel) {
 		listens = false
 	}
+	// For a client that has been idle for a while nothing is remembered: such clients are many.
+	if listens && (s.server != nil || len(s.runs) > 0 || !s.settled(now)) {
+		listens = s.firstOf(w, watcher{}, now, s.server != nil && s.settled(now))
+	}
 	s.mu.Unlock()
 	if listens {
-		s.SayAloneIfHere("", wire.AppendCall(nil, "", method, params))
+		_ = s.SayAlone(wire.AppendCall(nil, "", method, params)) // without a stream the client has gone
 	}
+}
+
+// heard reports whether the client has heard a notification already, as it was said on another SDK session.
+func (s *Session) heard(ctx context.Context, m engine.Outgoing) bool {
+	if wire.IsChange(m.Method) {
+		return false // these have names
+	}
+	r, now := run.From(ctx), time.Now()
+	if r != nil && r.Owner != s.ID {
+		r = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r != nil && s.settled(now) {
+		return false // and the watcher leaves it out
+	}
+	return !s.firstOf(wordsOf(r, m.Method, m.Params), m.Speaker, now, false)
 }

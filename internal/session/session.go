@@ -29,6 +29,7 @@ type Session struct {
 	rec     Record
 	server  *engine.Session // nil while nobody needs it
 	warm    bool            // server was asked for since the last sweep
+	moved   time.Time       // when server was last another one; that which answered initialize counts
 	calls   int             // begun in this life, up to two
 	voices  int             // handlers that speak on it after their calls
 	asks    askable
@@ -47,10 +48,11 @@ type Session struct {
 	alone    []*standalone
 	waiting  map[wire.ID]*question
 	seq      int
+	tellings []telling // of the last moments, oldest first
 }
 
 func newSession(m *Manager, id string, e *engine.Engine, rec Record) *Session {
-	return &Session{ID: id, Engine: e, m: m, rec: rec}
+	return &Session{ID: id, Engine: e, m: m, rec: rec, moved: time.Now()}
 }
 
 // Version returns the negotiated revision.
@@ -92,6 +94,7 @@ func (s *Session) idle() {
 func (s *Session) rest(now time.Time) {
 	s.mu.Lock()
 	s.dropStale(now)
+	s.forgetTellings(now)
 	busy := s.busy()
 	if busy && now.Sub(s.touched) > s.m.touchEvery() && !s.unstored {
 		s.touch(now)
@@ -210,7 +213,7 @@ func (s *Session) Server(ctx context.Context) (*engine.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.server = server
+	s.server, s.moved = server, time.Now()
 	for _, uri := range s.rec.Subscriptions {
 		// The SDK's state does not hold subscriptions.
 		params, err := json.Marshal(mcp.SubscribeParams{URI: uri})
@@ -231,6 +234,7 @@ func (s *Session) Server(ctx context.Context) (*engine.Session, error) {
 func (s *Session) Ephemeral(ctx context.Context) (*engine.Session, error) {
 	s.mu.Lock()
 	rec := s.rec
+	s.moved = time.Now()
 	s.mu.Unlock()
 	state, err := rec.state()
 	if err != nil {
@@ -265,6 +269,9 @@ func (s *Session) Finish(r *run.Run) {
 	if key := r.ID.Key(); s.runs[key] == r {
 		delete(s.runs, key)
 	}
+	if s.server == nil { // it ran on one of its own
+		s.moved = time.Now()
+	}
 	s.idle()
 	s.refresh()
 }
@@ -296,6 +303,9 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 		if id, err = s.ask(ctx, m); err != nil {
 			return err
 		}
+	}
+	if m.Reply == nil && s.heard(ctx, m) {
+		return nil
 	}
 	err := s.deliver(ctx, m.Method, wire.AppendCall(nil, id, m.Method, m.Params))
 	if err != nil && id != "" {

@@ -1,6 +1,7 @@
 package stateful
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 
@@ -49,10 +50,10 @@ func (p *Endpoint) Subscribed() []string {
 
 // TellListeners tells the sessions that only listen what a server says to all of its sessions: those that are connected are
 // told one by one.
-func (p *Endpoint) TellListeners(e *engine.Engine, method string, params json.RawMessage) {
+func (p *Endpoint) TellListeners(ctx context.Context, e *engine.Engine, method string, params json.RawMessage) {
 	p.Sessions.Each(func(s *session.Session) {
 		if s.Engine == e {
-			s.Overhear(method, params)
+			s.Overhear(ctx, method, params)
 		}
 	})
 }

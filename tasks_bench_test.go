@@ -1,6 +1,7 @@
 package sluice
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"runtime"
@@ -39,7 +40,8 @@ func TestOpenTasksAreSmall(t *testing.T) {
 				_, _ = begin.body.Seek(0, 0)
 				h.ServeHTTP(w, begin.request)
 				var m struct{ Result struct{ TaskID string } }
-				if err := json.Unmarshal(w.body.Bytes(), &m); err != nil || m.Result.TaskID == "" {
+				start := max(0, bytes.IndexByte(w.body.Bytes(), '{')) // on a busy machine the answer may come as an event
+				if err := json.NewDecoder(bytes.NewReader(w.body.Bytes()[start:])).Decode(&m); err != nil || m.Result.TaskID == "" {
 					t.Fatalf("%s: %v", w.body.Bytes(), err)
 				}
 				return m.Result.TaskID

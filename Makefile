@@ -66,6 +66,12 @@ test-short: ## the fast tests
 race: ## all tests under the race detector; with CI=true those that need Redis are required
 	go test -race -timeout 8m ./...
 
+.PHONY: load-test
+load-test: ## the endpoint's tests while something else keeps every core busy
+	@trap 'kill $$(jobs -p)' EXIT; \
+	for ((i = $$(getconf _NPROCESSORS_ONLN); i > 0; i--)); do (while :; do :; done) & done; \
+	go test -count=1 -timeout 5m .
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@targets=$$(git grep --untracked -oE '^func Fuzz[A-Za-z0-9_]+' -- '*_test.go') || { echo 'no fuzz target found' >&2; exit 1; }; \

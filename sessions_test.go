@@ -121,11 +121,11 @@ func TestServersOfSessionsThatIdle(t *testing.T) {
 		var mu sync.Mutex
 		var servers []weak.Pointer[mcp.Server]
 		var made atomic.Int64
-		make := counting(&made)
+		fresh := counting(&made)
 		at := newSiteFor(t, nil, Options{SessionTimeout: time.Hour}, func() *mcp.Server {
 			mu.Lock()
 			defer mu.Unlock()
-			server := make()
+			server := fresh()
 			servers = append(servers, weak.Make(server))
 			return server
 		})

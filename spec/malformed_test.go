@@ -32,6 +32,7 @@ var malformedAnswers = map[string]struct{ body, want string }{
 
 // A tool whose client answers with something malformed hears so at once: no better answer will come.
 func TestMalformedAnswers(t *testing.T) {
+	t.Parallel()
 	e := serve(t)
 	const soon = 5 * time.Second
 	check := func(t *testing.T, name, want string, m message, since time.Time) {
@@ -82,6 +83,7 @@ func TestMalformedAnswers(t *testing.T) {
 
 // Some libraries write the members that a message does not have, as null.
 func TestRequestWithNulls(t *testing.T) {
+	t.Parallel()
 	s := serve(t).open(t, v11)
 	s.send(t, `{"jsonrpc":"2.0","id":5,"method":"ping","params":null,"result":null,"error":null}`).result(t)
 	s.send(t, `{"jsonrpc":"2.0","method":"notifications/initialized","error":null}`).accepted(t)

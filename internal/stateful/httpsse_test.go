@@ -1,6 +1,7 @@
 package stateful
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"testing"
@@ -31,7 +32,7 @@ func TestMessageReference(t *testing.T) {
 		{"/sse", "/sse", "/", "/"},
 		{"/sse", "/sse", "https://other.example/messages", "https://other.example/messages"},
 	} {
-		ref := messageReference(httptest.NewRequest("GET", c.seen, nil), c.messagePath)
+		ref := messageReference(httptest.NewRequest(http.MethodGet, c.seen, nil), c.messagePath)
 		got, err := (&url.URL{Scheme: "http", Host: "h", Path: "/"}).Parse(c.public)
 		if err == nil {
 			got, err = got.Parse(ref)

@@ -53,6 +53,7 @@ type Manager struct {
 	opened    int                      // residents that count against the limits
 	counts    map[string]int           // of those, by principal
 	handed    map[string]chan struct{} // answers on their way to other replicas, by ID
+	reading   map[string]*reading      // by session
 	closed    bool
 	sweep     *time.Timer
 	peak      int       // of live and residents, since they were last made anew
@@ -68,6 +69,7 @@ func NewManager(c Config) *Manager {
 		residents: make(map[string]resident),
 		counts:    make(map[string]int),
 		handed:    make(map[string]chan struct{}),
+		reading:   make(map[string]*reading),
 	}
 }
 
@@ -134,6 +136,8 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	if s := m.hold(id, principal); s != nil {
 		return s, nil
 	}
+	read := m.read(id)
+	defer read()
 	rec, err := m.record(ctx, id)
 	if err != nil {
 		return nil, err
@@ -156,6 +160,31 @@ func (m *Manager) Find(ctx context.Context, id, principal string, find func() (*
 	// Reading does not renew the record's time; being used does.
 	s.touch(time.Now())
 	return s, nil
+}
+
+// reading is the reading of a record from which a session comes to life here.
+type reading struct {
+	readers int
+	changed bool // meanwhile
+}
+
+// read has changes of the record noticed that come before [Manager.revive]. It lasts until done is called.
+func (m *Manager) read(id string) (done func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.reading[id]
+	if r == nil {
+		r = &reading{}
+		m.reading[id] = r
+	}
+	r.readers++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if r.readers--; r.readers == 0 {
+			delete(m.reading, id)
+		}
+	}
 }
 
 // record reads a session's record. Errors: ErrNotFound, store.ErrUnavailable.
@@ -185,6 +214,9 @@ func (m *Manager) revive(id string, e *engine.Engine, rec *Record) (*Session, er
 		m.live[id] = s
 		s.catchUpAdopted(adopted)
 		m.startSweep()
+		if r := m.reading[id]; r != nil && r.changed {
+			go func(s *Session) { _ = s.reload() }(s) // the next request that needs the record says so
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,6 +60,9 @@ func (m *Manager) Take(n replica.Note) bool {
 	}
 	m.mu.Lock()
 	s := m.live[body.Session]
+	if r := m.reading[body.Session]; n.Kind == noteChanged && r != nil {
+		r.changed = true
+	}
 	if took := m.handed[body.Session+" "+body.ID]; n.Kind == noteTook && took != nil {
 		close(took)
 		delete(m.handed, body.Session+" "+body.ID)
@@ -155,6 +158,11 @@ func (m *Manager) Doubt() {
 func (s *Session) reload() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
+	done, err := s.syncRecord(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	raw, err := s.m.Store.Get(ctx, recordKey(s.ID))
 	if errors.Is(err, store.ErrNotFound) {
 		s.m.forget(s)

@@ -68,6 +68,23 @@ func (r *Record) state() (*mcp.ServerSessionState, error) {
 	return s, nil
 }
 
+// syncRecord waits until nobody reads the record from the store to keep it here, or changes it: one at a time, or the older of two
+// that were read could be taken for the newer one. Errors: ctx's.
+func (s *Session) syncRecord(ctx context.Context) (done func(), err error) {
+	s.mu.Lock()
+	if s.syncing == nil {
+		s.syncing = make(chan struct{}, 1)
+	}
+	syncing := s.syncing
+	s.mu.Unlock()
+	select {
+	case syncing <- struct{}{}:
+		return func() { <-syncing }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 // update changes the record in the store and at all replicas. f may be called several times.
 func (s *Session) update(ctx context.Context, f func(*Record)) error {
 	err := s.rewrite(ctx, f)
@@ -85,17 +102,12 @@ func (s *Session) rewrite(ctx context.Context, f func(*Record)) error {
 		f(&s.rec)
 		return nil
 	}
-	if s.updating == nil {
-		s.updating = make(chan struct{}, 1)
-	}
-	updating := s.updating
 	s.mu.Unlock()
-	select { // one at a time, or the older of two records could be taken for the newer one here
-	case updating <- struct{}{}:
-		defer func() { <-updating }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	done, err := s.syncRecord(ctx)
+	if err != nil {
+		return err
 	}
+	defer done()
 	for { // until nobody else changes it meanwhile
 		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {

@@ -23,7 +23,7 @@ type Session struct {
 	Engine *engine.Engine
 	m      *Manager
 
-	updating chan struct{} // has an element while the record in the store is changed; nil until it is
+	syncing chan struct{} // has an element while the record is read from the store or changed there; nil until it is
 
 	mu      sync.Mutex
 	rec     Record

@@ -13,6 +13,8 @@ func (m *Manager) Voice(ctx context.Context, e *engine.Engine, id string) (*engi
 	s := m.live[id]
 	m.mu.Unlock()
 	if s == nil || !s.hold() {
+		read := m.read(id)
+		defer read()
 		rec, err := m.record(ctx, id)
 		if err != nil {
 			return nil, nil, err

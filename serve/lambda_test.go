@@ -175,7 +175,7 @@ func TestLambdaServesEveryRevision(t *testing.T) {
 			})
 			res, err := callTool(t, session, "add", map[string]int{"a": 10, "b": 5})
 			wantText(t, res, err, "15")
-			res, err = callTool(t, session, "countdown", map[string]int{"from": 5, "delay_ms": 100})
+			res, err = callTool(t, session, "countdown", map[string]int{"from": 5, "delay_ms": 400})
 			wantText(t, res, err, "Counted down from 5.")
 			if _, err := callTool(t, session, "none", nil); err == nil {
 				t.Error("a tool that does not exist answered")
@@ -185,8 +185,9 @@ func TestLambdaServesEveryRevision(t *testing.T) {
 				defer mu.Unlock()
 				return len(steps) >= 5
 			})
-			if len(steps) != 5 || steps[4].Sub(steps[0]) < 300*time.Millisecond {
-				t.Errorf("steps at %v, want five over 400 ms", steps)
+			// Those that come only when all are said come together; on a busy machine the first may come a second late.
+			if len(steps) != 5 || steps[4].Sub(steps[0]) < 400*time.Millisecond {
+				t.Errorf("steps at %v, want five over 1600 ms", steps)
 			}
 		})
 	}

@@ -90,6 +90,7 @@ func TestRawSessionResumesWhenCutNow(t *testing.T) {
 	t.Parallel()
 	proxy := e2e.Proxy(t, startEcho(t))
 	session := e2e.RawConnect(t, proxy, nil)
+	proxy.Inject(e2e.StallAfterEvents(3).On("tools/call").Once()) // or a slow reader could have all of it before the cut
 	call := session.CallTool(t.Context(), "countdown", countdown(4, 20))
 	for range 2 {
 		if _, err := call.Next(); err != nil {

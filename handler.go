@@ -242,10 +242,7 @@ func (h *Handler) doubt() {
 	}
 }
 
-var (
-	errDraining  = errors.New("the server is shutting down")
-	errNotJoined = errors.New("not yet known to the other replicas")
-)
+var errDraining = errors.New("the server is shutting down")
 
 // Ready reports nil when the endpoint takes new work, else an error that says why it does not.
 func (h *Handler) Ready(ctx context.Context) error {
@@ -257,8 +254,8 @@ func (h *Handler) Ready(ctx context.Context) error {
 	if err := h.store.Ping(ctx); err != nil {
 		return err
 	}
-	if h.replica != nil && !h.replica.Joined() {
-		return errNotJoined
+	if h.replica != nil {
+		return h.replica.Joined()
 	}
 	return nil
 }

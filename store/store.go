@@ -21,7 +21,7 @@ var (
 	ErrFenced = errors.New("store: fenced off")
 	// ErrTrimmed: Read was asked for entries that have been dropped to keep the log within its bounds.
 	ErrTrimmed = errors.New("store: entries no longer kept")
-	// ErrUnavailable: the backend could not be reached; nothing is known of the outcome of a write.
+	// ErrUnavailable: the backend could not be reached, or refused; nothing is known of the outcome of a write.
 	ErrUnavailable = errors.New("store: unavailable")
 	// ErrClosed: the store or subscription has been closed.
 	ErrClosed = errors.New("store: closed")
@@ -37,7 +37,7 @@ type Store interface {
 	KV
 	Log
 	Bus
-	// Ping reports whether the backend answers; the error wraps ErrUnavailable.
+	// Ping reports whether the backend does what calls need, writes included; the error wraps ErrUnavailable and says why not.
 	Ping(ctx context.Context) error
 	// Close frees the backend's resources. It is idempotent; later calls return ErrClosed.
 	Close() error

@@ -44,14 +44,16 @@ type Replica struct {
 	done sync.WaitGroup
 
 	mu      sync.Mutex
-	joined  bool
+	outside error                // why the others do not know of this replica; nil when they do
 	dead    map[string]time.Time // peers found without a subscription, and since when
 	trouble time.Time            // when the store last failed us, or may have
 }
 
+var errOutside = errors.New("not yet known to the other replicas")
+
 // New returns a replica that has not joined the others yet.
 func New(s store.Store, log *slog.Logger, id string) *Replica {
-	return &Replica{ID: id, store: s, log: log, stop: func() {}, dead: make(map[string]time.Time)}
+	return &Replica{ID: id, store: s, log: log, stop: func() {}, outside: errOutside, dead: make(map[string]time.Time)}
 }
 
 // Start joins the replicas that share the store. take is called for each note from another replica, one
@@ -83,6 +85,7 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 		if err == nil {
 			break
 		}
+		r.setOutside(fmt.Errorf("%w: %w", errOutside, err))
 		r.log.Error("cannot join the other replicas", "error", err)
 		select {
 		case <-tick.C:
@@ -93,9 +96,7 @@ func (r *Replica) live(ctx context.Context, joined chan struct{}) {
 			return
 		}
 	}
-	r.mu.Lock()
-	r.joined = true
-	r.mu.Unlock()
+	r.setOutside(nil)
 	close(joined)
 	var keeping sync.WaitGroup
 	defer func() {
@@ -166,11 +167,17 @@ func (r *Replica) renew(ctx context.Context) error {
 	return err
 }
 
-// Joined reports whether the others know of this replica.
-func (r *Replica) Joined() bool {
+// Joined returns nil when the others know of this replica, else why they do not.
+func (r *Replica) Joined() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.joined
+	return r.outside
+}
+
+func (r *Replica) setOutside(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outside = why
 }
 
 func (r *Replica) failed() {

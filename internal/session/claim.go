@@ -44,7 +44,7 @@ func (s *Session) register(ctx context.Context, stream string, calls []Pending) 
 	if s.m.Replica == nil {
 		return nil
 	}
-	if !s.m.Replica.Joined() { // the others would take it for dead at once
+	if s.m.Replica.Joined() != nil { // the others would take it for dead at once
 		return fmt.Errorf("registering a stream: %w", store.ErrUnavailable)
 	}
 	raw, err := json.Marshal(registration{Replica: s.m.Replica.ID, Calls: calls})

@@ -5,17 +5,15 @@
 // Every call is one round trip, on one pipelined connection, and ends within a second. None is
 // ever repeated: when the connection is lost the outcome of a write is unknown.
 //
-// The server should not evict what has not expired (maxmemory-policy noeviction or volatile-*
-// with room to spare): a log that vanishes early ends its stream.
+// The server should not evict what has not expired: all that is kept here expires in the end, so that only the
+// maxmemory-policy noeviction keeps it until then. See [Redis.Evicts].
 package redis
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +27,8 @@ const (
 	defaultTimeout = time.Second
 	// keepAlive is how often an idle connection is checked; one that then keeps silent for the timeout is dropped.
 	keepAlive = 500 * time.Millisecond
+	// probeEvery is how often Ping writes at most.
+	probeEvery = 100 * time.Millisecond
 	// bufferSize is that of each of a connection's two buffers.
 	bufferSize = 32 << 10
 )
@@ -44,14 +44,22 @@ type Redis struct {
 	timeout time.Duration
 	scripts scripts
 	sub     *pubsub
+	probed  atomic.Pointer[probe]
 	closed  atomic.Bool
 }
 
-// Open returns the store at a URL such as redis://user:password@host:6379/0, or rediss:// for TLS.
-// The query parameter prefix replaces "sluice:" before all names, for servers that are shared.
+// Open returns the store at a URL: redis://user:password@host:6379/0 as IANA has registered it, or rediss:// for TLS; valkey:// and
+// valkeys:// mean the same. Parameters of the query:
 //
-// It is an error when the server refuses the credentials, is a cluster, or the URL is wrong.
-// That the server cannot be reached now is none, for it may be back the next moment: Ping tells.
+//   - prefix replaces "sluice:" before all names, for servers that are shared;
+//   - db is the database, if the path does not say it;
+//   - master_set names the primary that the Sentinel at host, and those at each addr=HOST:PORT, know;
+//   - skip_verify=true takes any certificate;
+//   - client_name is what the server lists the connections as, protocol=2 speaks RESP2.
+//
+// It is an error when the URL is wrong, the server is older than 6.2 or a cluster, or it refuses the credentials or something
+// that calls need: what waiting does not mend. That the server cannot be reached now, or takes no writes, is none, for it may be
+// well the next moment: Ping tells. (Not so for a Sentinel, which must be there.)
 func Open(ctx context.Context, rawURL string) (*Redis, error) {
 	return open(ctx, rawURL, defaultTimeout)
 }
@@ -59,14 +67,14 @@ func Open(ctx context.Context, rawURL string) (*Redis, error) {
 func open(ctx context.Context, rawURL string, timeout time.Duration) (*Redis, error) {
 	opt, prefix, err := parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("redis: %w", err)
+		return nil, fmt.Errorf("redis: store URL: %w", err)
 	}
+	tune(&opt, timeout)
 	d := newDialer()
 	opt.DialCtxFn = d.dial
-	opt.Dialer.Timeout, opt.ConnWriteTimeout = timeout, timeout
 	client, err := rueidis.NewClient(opt)
 	if client == nil {
-		return nil, fmt.Errorf("redis: %w", err)
+		return nil, fmt.Errorf("redis: %w", reduce(err))
 	}
 	r := &Redis{
 		client:  client,
@@ -74,7 +82,7 @@ func open(ctx context.Context, rawURL string, timeout time.Duration) (*Redis, er
 		prefix:  prefix,
 		timeout: timeout,
 		scripts: newScripts(),
-		sub:     newPubsub(client, prefix+"t:", timeout),
+		sub:     newPubsub(client, channels(prefix, opt.SelectDB), timeout),
 	}
 	if err := r.check(ctx); err != nil {
 		_ = r.Close()
@@ -83,26 +91,9 @@ func open(ctx context.Context, rawURL string, timeout time.Duration) (*Redis, er
 	return r, nil
 }
 
-func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		if withURL, ok := errors.AsType[*url.Error](err); ok {
-			err = withURL.Err // the URL may hold a password
-		}
-		return opt, "", fmt.Errorf("store URL: %w", err)
-	}
-	if u.Scheme != "redis" && u.Scheme != "rediss" {
-		return opt, "", fmt.Errorf("store URL: scheme %q is not redis or rediss", u.Scheme)
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return opt, "", fmt.Errorf("store URL: %s is no port", port) // dialing it would fail for ever
-		}
-	}
-	opt, err = rueidis.ParseURL(rawURL)
-	if err != nil {
-		return opt, "", err
-	}
+// tune sets what is not the URL's affair.
+func tune(opt *rueidis.ClientOption, timeout time.Duration) {
+	opt.Dialer.Timeout, opt.ConnWriteTimeout = timeout, timeout
 	opt.ForceSingleClient = true
 	opt.DisableCache = true
 	opt.DisableRetry = true
@@ -112,32 +103,40 @@ func parse(rawURL string) (opt rueidis.ClientOption, prefix string, err error) {
 	opt.PipelineMultiplex = -1
 	opt.ReadBufferEachConn, opt.WriteBufferEachConn = bufferSize, bufferSize
 	opt.Dialer.KeepAlive = keepAlive
-	prefix = "sluice:"
-	if q := u.Query(); q.Has("prefix") {
-		prefix = q.Get("prefix")
-	}
-	return opt, prefix, nil
 }
 
-// check returns an error for what waiting will not mend.
-func (r *Redis) check(ctx context.Context) error {
-	var refused *rueidis.RedisError
-	info, err := r.do(ctx, r.client.B().Info().Section("cluster").Build()).ToString()
-	switch {
-	case strings.Contains(info, "cluster_enabled:1"):
-		return errors.New("the server is part of a Redis Cluster, which is not supported")
-	case errors.As(err, &refused) && (strings.HasPrefix(refused.Error(), "NOAUTH") || strings.HasPrefix(refused.Error(), "WRONGPASS")):
-		return refused
+// channels begin the names of all channels. A server has one space of them for all its databases, so the number of ours is
+// part of the name; 0 is left out, as it was before there were others.
+func channels(prefix string, db int) string {
+	if db == 0 {
+		return prefix + "t:"
 	}
-	return nil
+	return prefix + "t" + strconv.Itoa(db) + ":"
 }
 
-// Ping implements store.Store.
+// Ping implements store.Store. It does what calls do: a server that answers PING may still take no writes, run no scripts,
+// or let this user publish nothing. Who asks more often than that is worth is told again what was found, as long as the server is there.
 func (r *Redis) Ping(ctx context.Context) error {
-	if err := r.do(ctx, r.client.B().Ping().Build()).Error(); err != nil {
-		return r.failed(ctx, "ping", err)
+	if p := r.probed.Load(); p != nil && time.Since(p.at) < probeEvery {
+		if err := r.do(ctx, r.client.B().Ping().Build()).Error(); err != nil {
+			return r.failed(ctx, "ping", err)
+		}
+		return p.refused
 	}
-	return nil
+	err := r.run(ctx, r.scripts.probe, r.prefix+"probe", r.sub.prefix).Error()
+	if err != nil {
+		err = r.failed(ctx, "ping", err)
+	}
+	if _, refused := errors.AsType[*refusal](err); refused || err == nil {
+		r.probed.Store(&probe{at: time.Now(), refused: err})
+	}
+	return err
+}
+
+// A probe is what came of trying what calls do.
+type probe struct {
+	at      time.Time
+	refused error
 }
 
 // Close implements store.Store. It takes up to two seconds when the server does not answer.
@@ -158,9 +157,10 @@ func (r *Redis) do(ctx context.Context, cmd rueidis.Completed) rueidis.RedisResu
 // failed makes the error of a call that the server did not answer, or answered with an error of its own. What
 // the client library says is text only: its context errors may be of our timeout or of another call's context.
 func (r *Redis) failed(ctx context.Context, op string, err error) error {
+	err = reduce(err)
 	// After a failover the old primary may live on as a replica and keep its clients. Subscriptions
 	// must move too: only the primary's own are counted.
-	if answer, ok := rueidis.IsRedisErr(err); ok && strings.Contains(answer.Error(), "READONLY") {
+	if refused, ok := errors.AsType[*refusal](err); ok && refused.code == "READONLY" {
 		r.dialer.drop()
 	}
 	switch {
@@ -168,6 +168,9 @@ func (r *Redis) failed(ctx context.Context, op string, err error) error {
 		return wrap(op, store.ErrClosed)
 	case ctx.Err() != nil:
 		return fmt.Errorf("redis: %s: %w: %w", op, store.ErrUnavailable, ctx.Err())
+	}
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		return fmt.Errorf("redis: %s: %w: %w", op, store.ErrUnavailable, refused)
 	}
 	return fmt.Errorf("redis: %s: %w: %v", op, store.ErrUnavailable, err) //nolint:errorlint // the client library stays inside
 }

@@ -16,10 +16,12 @@ var (
 	swapLua string
 	//go:embed persist.lua
 	persistLua string
+	//go:embed probe.lua
+	probeLua string
 )
 
 // scripts run by their hash; a server that does not know one, because it is new, is sent its text.
-type scripts struct{ append, read, swap, persist *rueidis.Lua }
+type scripts struct{ append, read, swap, persist, probe *rueidis.Lua }
 
 func newScripts() scripts {
 	return scripts{
@@ -27,6 +29,7 @@ func newScripts() scripts {
 		read:    rueidis.NewLuaScript(readLua),
 		swap:    rueidis.NewLuaScript(swapLua),
 		persist: rueidis.NewLuaScript(persistLua),
+		probe:   rueidis.NewLuaScript(probeLua),
 	}
 }
 

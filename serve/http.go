@@ -44,12 +44,11 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 	if err != nil {
 		return err
 	}
-	backend, err := openStore(ctx, a.cfg.StoreURL)
+	backend, err := a.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	if backend != nil {
-		a.onStop("store", func(context.Context) error { return backend.Close() })
 		a.linger = min(longestLinger, a.cfg.ShutdownGrace/4)
 	}
 	a.handler = sluice.NewHandler(func(*http.Request) *mcp.Server { return a.server }, &sluice.Options{

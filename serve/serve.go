@@ -7,6 +7,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,6 +33,11 @@ func Main(server *mcp.Server) {
 	//nolint:forbidigo // Main is the program's main in all but name.
 	os.Exit(run(server, os.Args, os.Stdout, os.Stderr))
 }
+
+// A settingError is one that only shows when the server starts, and that another start with the same settings would meet again.
+type settingError struct{ error }
+
+func (e settingError) Unwrap() error { return e.error }
 
 func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 	name := filepath.Base(argv[0])
@@ -64,6 +70,9 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 		work = app.cfg.healthcheck
 	}
 	if err := work(ctx); err != nil {
+		if _, ok := errors.AsType[settingError](err); ok {
+			return fail(exitUsage, err)
+		}
 		return fail(exitFailure, err)
 	}
 	return exitOK

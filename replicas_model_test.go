@@ -24,6 +24,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store/memory"
 )
@@ -125,6 +126,7 @@ type world struct {
 	seen    map[string]string // data by event ID
 	ids     int
 	pending map[string]bool // calls
+	dropped map[string]bool // streams whose log the store has lost
 	script  []string
 }
 
@@ -142,7 +144,7 @@ func (w *world) errorf(format string, args ...any) {
 func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 	w := &world{
 		t: t, seed: seed, kind: kind, sum: sum, shared: memory.New(), audit: newAudit(), start: time.Now(),
-		ran: make(map[string]int), seen: make(map[string]string), pending: make(map[string]bool),
+		ran: make(map[string]int), seen: make(map[string]string), pending: make(map[string]bool), dropped: make(map[string]bool),
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	w.sites = make([]*site, 2+rng.IntN(3))
@@ -279,12 +281,12 @@ func (w *world) makeTrouble(rng *rand.Rand, quiet <-chan struct{}) {
 		if !free {
 			continue
 		}
-		what, long := rng.IntN(7), between(rng, 20*time.Millisecond, 8*time.Second)
+		what, long := rng.IntN(8), between(rng, 20*time.Millisecond, 8*time.Second)
 		switch w.kind {
 		case onlyDrains:
 			what = 2
 		case onlyOutages:
-			what = 4 + what%3 // also connections and notes
+			what = 4 + what%4 // also connections, notes and logs
 		}
 		pause := between(rng, 0, 3*time.Second)
 		moment := between(rng, 0, 20*time.Millisecond)
@@ -383,7 +385,40 @@ func (w *world) befall(i, what int, long, pause, moment time.Duration) {
 		}
 		w.note("%s loses notes for %v", s.name, pause/4)
 		s.tap.loseNotes(pause / 4)
+	case 7:
+		w.loseLog(moment)
 	}
+}
+
+// loseLog has the store lose the log of a call's stream, and now and then what it is registered with.
+func (w *world) loseLog(moment time.Duration) {
+	w.audit.mu.Lock()
+	logs := slices.Sorted(maps.Keys(w.audit.writers))
+	w.audit.mu.Unlock()
+	logs = slices.DeleteFunc(logs, func(log string) bool {
+		return session.IsStandalone(log[strings.LastIndexByte(log, ':')+1:])
+	})
+	if len(logs) == 0 {
+		return
+	}
+	log := logs[int(moment)%len(logs)]
+	w.note("the store loses %s", log)
+	w.mu.Lock()
+	w.dropped[log[strings.LastIndexByte(log, ':')+1:]] = true
+	w.mu.Unlock()
+	if _ = w.shared.Drop(context.Background(), log); moment%4 == 0 {
+		w.note("and its registration: whoever is first to register it again is its writer")
+		w.audit.mu.Lock()
+		defer w.audit.mu.Unlock()
+		_ = w.shared.Delete(context.Background(), "run:"+strings.TrimPrefix(log, "stream:"))
+		delete(w.audit.writers, log)
+	}
+}
+
+func (w *world) lost(stream string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped[stream]
 }
 
 func (w *world) each(f func(*site)) []*site {
@@ -586,6 +621,7 @@ type chase struct {
 	index    int64
 	progress int
 	stream   bool
+	loose    bool // it was shown what is in no log: that may come again
 
 	resumable atomic.Bool
 }
@@ -648,6 +684,9 @@ func (k *chase) resume(ctx context.Context) (*http.Response, error) {
 			_ = resp.Body.Close()
 		default:
 			text, _ := io.ReadAll(resp.Body)
+			if stream, _, _ := wire.ParseEventID(k.last); resp.StatusCode == http.StatusBadRequest && k.lost(stream) {
+				return nil, errUnknown // it says so
+			}
 			return nil, fmt.Errorf("resuming at %s: %d %s", s.name, resp.StatusCode, text)
 		}
 	}
@@ -682,7 +721,7 @@ func (w *world) same(e event) {
 	data, known := w.seen[e.id]
 	w.seen[e.id] = e.data
 	w.mu.Unlock()
-	if known && data != e.data {
+	if stream, _, _ := wire.ParseEventID(e.id); known && data != e.data && !w.lost(stream) {
 		w.errorf("event %s was %s and is %s", e.id, data, e.data)
 	}
 }
@@ -740,10 +779,10 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 		case "notifications/progress":
 			var p struct{ Progress int }
 			_ = json.Unmarshal(got.Params, &p)
-			if p.Progress != k.progress+1 {
+			if stream, _, _ := wire.ParseEventID(k.last); p.Progress != k.progress+1 && !k.loose && !k.lost(stream) {
 				return m, false, fmt.Errorf("progress %d after %d", p.Progress, k.progress)
 			}
-			k.progress = p.Progress
+			k.progress = max(k.progress, p.Progress)
 		case "elicitation/create":
 			rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
 			go func() {
@@ -765,10 +804,8 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 
 func (k *chase) inOrder(e event) error {
 	if e.id == "" {
-		if e.data == "" { // retry
-			return nil
-		}
-		return nil // a stream without IDs
+		k.loose = k.loose || e.data != "" && k.last != "" // else it is a stream without IDs
+		return nil
 	}
 	k.same(e)
 	stream, index, ok := wire.ParseEventID(e.id)

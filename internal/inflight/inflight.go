@@ -117,7 +117,7 @@ func (c *Calls) LetGo(shared bool) {
 	var here []*run.Run // of all before any is answered: the calls of a batch share their stream
 	for _, r := range open {
 		if shared && r.Stream.Durable() && r.Stream.Next() > 0 {
-			r.Stream.Fail(run.ErrLost)
+			r.Stream.Fail(run.ErrLeft)
 			continue
 		}
 		here = append(here, r)

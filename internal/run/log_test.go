@@ -58,6 +58,13 @@ func (l *faultyLog) next(read bool) fault {
 	return l.plan(read)
 }
 
+// mend ends all faults.
+func (l *faultyLog) mend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.plan = func(bool) fault { return none }
+}
+
 func (l *faultyLog) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
 	f := l.next(false)
 	if f == none || f == unheard || f == silenced {

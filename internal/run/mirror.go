@@ -63,11 +63,19 @@ func (s *Stream) Own(log store.Log, name string, owed int, kept []Event) {
 	}
 }
 
-// Lost sets what is called, once, when another replica has taken the stream over.
-func (s *Stream) Lost(f func()) {
+// Lost sets what is called, once, when another replica has taken the stream over (ErrLost), or may (ErrLeft).
+func (s *Stream) Lost(f func(why error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep().onLost = f
+}
+
+// Held sets how to find out whether this replica still is the registered writer of the stream; f registers it again if the store has lost
+// that, and nobody else has been faster. Without it the stream is nobody else's.
+func (s *Stream) Held(f func(context.Context) (bool, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep().held = f
 }
 
 // WhenSettled sets what is called, once, when the end of the stream is in the log.

@@ -13,6 +13,9 @@ import (
 // Persist makes the stream durable: from now on an event is in the log before it is
 // shown. Nothing may have been shown yet. With prime, an event without
 // data comes first, whose ID the client can resume from before anything was said.
+//
+// A store that takes nothing for so long that a client may give up must not cost a call its end: the stream is then adrift. What
+// it says is shown as it comes, and as [Event].Unlogged, while the log is tried on.
 func (s *Stream) Persist(log store.Log, name string, prime bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,6 +54,7 @@ func (s *Stream) commit() {
 		from    int64
 		entries [][]byte
 		unsure  bool // whether entries are in the log; they are then tried again as they are
+		failing time.Time
 	)
 	for {
 		if !unsure {
@@ -64,39 +68,70 @@ func (s *Stream) commit() {
 		if errors.Is(err, store.ErrFenced) && unsure {
 			err = s.written(from, entries)
 		}
-		if errors.Is(err, store.ErrFenced) && s.restored(from) {
-			continue
+		if errors.Is(err, store.ErrFenced) {
+			if err = s.restore(from); err == nil {
+				unsure = false
+				continue
+			}
 		}
 		switch {
 		case err == nil:
-			unsure, pause = false, firstPause
+			unsure, pause, failing = false, firstPause, time.Time{}
 			s.mu.Lock()
-			s.shown = from + int64(len(entries))
+			if !s.kept.cut {
+				s.shown, s.kept.adrift = from+int64(len(entries)), false
+			}
 			s.trim()
 			s.wake()
 			s.mu.Unlock()
-		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed):
+		case errors.Is(err, errGone):
+			s.mu.Lock()
+			s.kept.adrift, s.kept.cut = true, true
+			s.wake()
+			s.mu.Unlock()
+			unsure = false
+		case errors.Is(err, store.ErrFenced):
 			s.Fail(ErrLost)
 			unsure = false
+		case errors.Is(err, store.ErrClosed):
+			s.Fail(ErrLeft)
+			unsure = false
 		default:
+			if failing.IsZero() {
+				failing = time.Now()
+			}
 			time.Sleep(pause) // the store is away; the handler waits when too much is waiting here
 			pause = min(2*pause, longestPause)
 			s.mu.Lock()
 			unsure = s.err == nil // given up meanwhile: waiting then finds nothing to do
+			if !s.kept.adrift && time.Since(failing) >= driftAfter {
+				s.kept.adrift = true
+				s.trim()
+				s.wake()
+			}
 			s.mu.Unlock()
 		}
 	}
 }
+
+// driftAfter is how long a stream waits for a store that takes nothing. Most outages are over by then, and every replica that is cut
+// off alone counts as dead.
+const driftAfter = 10 * time.Second
 
 // waiting returns what is not in the log yet. When there is nothing, the caller is no longer in commit.
 func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from = s.shown
-	if from == s.next || s.err != nil {
+	if from == s.next || s.err != nil || s.kept.cut {
 		s.kept.writing = false
 		s.settle()
 		return from, nil, bounds
+	}
+	if s.next-from > int64(len(s.events)) {
+		// Adrift it has said more than is kept: the log would have a gap. Whoever reads it is told that nothing more comes.
+		s.kept.cut = true
+		return from, [][]byte{encode(Event{Kind: End})}, store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: keepEnded}
 	}
 	events := s.events[int64(len(s.events))-(s.next-from):]
 	size := 0
@@ -151,35 +186,77 @@ func (s *Stream) written(from int64, entries [][]byte) error {
 	return nil
 }
 
-// restored writes again what the store has lost of the log before an index, and reports whether it did. A store that comes back
-// with an older state, as Redis does when a replica of its own takes over from a primary, has lost what it was told last: that looks like
-// another writer, and is none. Whether it is can be seen only while all events from the first on are here to compare:
-// another one's claim would be among what the log still has.
-func (s *Stream) restored(before int64) bool {
+// errGone: the log is gone, or a part that cannot be written again, and nobody else has the stream.
+var errGone = errors.New("the log of the stream is lost")
+
+// restore writes again what the store has lost of the log before an index: all of it, if it was evicted or the store has come back empty; the
+// end, if the store has come back with an older state, as Redis does when a replica of its own takes over from a primary. To an append both
+// look like another writer. Whether there is one the registration tells, and what the log still has: another one's claim would be
+// there, or be first. Errors: ErrFenced (another replica writes the stream), errGone, ErrUnavailable.
+func (s *Stream) restore(before int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	defer cancel()
+	if mine, err := s.Holds(ctx); err != nil {
+		return err
+	} else if !mine {
+		return store.ErrFenced
+	}
 	s.mu.Lock()
+	first := s.next - int64(len(s.events)) // that is kept here
 	var entries [][]byte
-	if len(s.events) > 0 && s.events[0].Index == 0 && s.err == nil {
-		for _, e := range s.events[:before] {
+	if first < before {
+		for _, e := range s.events[:before-first] {
 			entries = append(entries, encode(e))
 		}
 	}
 	s.mu.Unlock()
-	if len(entries) == 0 {
-		return false
+	if int64(len(entries)) < before && first > 0 {
+		return s.unwritable(ctx, before)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), attempt)
-	defer cancel()
 	have, next, err := s.kept.log.Read(ctx, s.kept.name, 0, len(entries))
-	if err != nil || next >= before || int64(len(have)) != next {
-		return false
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil && !errors.Is(err, store.ErrTrimmed):
+		return err
+	case err != nil, next >= before, int64(len(have)) != next:
+		return store.ErrFenced
 	}
 	for i := range have {
 		if !bytes.Equal(have[i].Data, entries[i]) {
-			return false
+			return store.ErrFenced
 		}
 	}
 	bounds := store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
-	return s.kept.log.Append(ctx, s.kept.name, next, entries[next:], bounds) == nil
+	return s.kept.log.Append(ctx, s.kept.name, next, entries[next:], bounds)
+}
+
+// unwritable tells, of a log that this replica no longer has from its first event on, whether it is gone or another's.
+func (s *Stream) unwritable(ctx context.Context, before int64) error {
+	_, next, err := s.kept.log.Read(ctx, s.kept.name, before, 0)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return errGone
+	case err == nil && next < before:
+		end := [][]byte{encode(Event{Kind: End})} // for those who read it elsewhere
+		if err := s.kept.log.Append(ctx, s.kept.name, next, end, store.Bounds{TTL: keepEnded}); err != nil {
+			return err
+		}
+		return errGone
+	case err == nil, errors.Is(err, store.ErrTrimmed):
+		return store.ErrFenced
+	}
+	return err
+}
+
+// Holds reports whether this replica still is the registered writer of a durable stream, see [Stream.Held]. Errors: ErrUnavailable.
+func (s *Stream) Holds(ctx context.Context) (bool, error) {
+	s.mu.Lock()
+	f := s.kept.held
+	s.mu.Unlock()
+	if f == nil {
+		return true, nil
+	}
+	return f(ctx)
 }
 
 // Verify asks the log whether this replica still writes a durable stream. A writer that
@@ -200,13 +277,14 @@ func (s *Stream) Verify(ctx context.Context) error {
 		s.mu.Lock()
 		same := s.shown == at && s.next == at && !s.kept.writing
 		s.mu.Unlock()
-		if same && s.restored(at) {
-			return nil
+		if !same {
+			continue
 		}
-		if same {
+		if err = s.restore(at); errors.Is(err, store.ErrFenced) {
 			s.Fail(ErrLost)
 			return ErrLost
 		}
+		return nil // an event that comes finds out what the store could not tell, or that the log is gone
 	}
 }
 
@@ -216,11 +294,11 @@ func (s *Stream) settle() {
 	if k == nil {
 		return
 	}
-	if k.settled != nil && (s.ended && s.shown == s.next || s.err != nil) {
+	if k.settled != nil && s.settled() {
 		close(k.settled)
 		k.settled = nil
 	}
-	if s.ended && s.shown == s.next && k.onSettled != nil {
+	if s.settled() && s.err == nil && k.onSettled != nil {
 		go k.onSettled()
 		k.onSettled = nil
 	}
@@ -231,7 +309,7 @@ func (s *Stream) settle() {
 func (s *Stream) Safe() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.volatile() || !s.ended || s.shown == s.next || s.err != nil {
+	if s.volatile() || !s.ended || s.settled() {
 		return safe
 	}
 	if s.kept.settled == nil {

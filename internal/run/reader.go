@@ -115,9 +115,16 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 	if r.pos < first {
 		return nil, false, ErrTrimmed
 	}
-	if r.pos < s.shown {
-		events = append(events, s.events[r.pos-first:s.shown-first]...)
-		r.pos = s.shown
+	visible := s.shown
+	if s.adrift() {
+		visible = s.next
+	}
+	if r.pos < visible {
+		events = append(events, s.events[r.pos-first:visible-first]...)
+		for i := range events {
+			events[i].Unlogged = events[i].Index >= s.shown
+		}
+		r.pos = visible
 		if s.volatile() && s.reader == r { // nobody can ask for these again
 			clear(s.events[:r.pos-first])
 			s.events = s.events[r.pos-first:]

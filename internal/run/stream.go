@@ -8,6 +8,7 @@ package run
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type Event struct {
 	Data  []byte
 	// Status is the HTTP status of a response that is all there is. It is not logged.
 	Status int
+	// Unlogged: the event is shown though it is not in the log, see [Stream.Persist]. Nobody can come back after it by its ID.
+	Unlogged bool
 }
 
 // Errors of a stream.
@@ -48,6 +51,8 @@ var (
 	ErrFull = errors.New("the stream is full")
 	// ErrLost: another replica writes the stream now.
 	ErrLost = errors.New("the stream belongs to another replica")
+	// ErrLeft is the ErrLost of a stream that was let go here, for another replica to take.
+	ErrLeft = fmt.Errorf("let go: %w", ErrLost)
 )
 
 // Bounds of what one stream keeps. The log in the store keeps as much.
@@ -97,10 +102,14 @@ type kept struct {
 
 	bounds store.Bounds // of the append under way; commit's
 
+	adrift bool                                // what is not in the log is shown all the same
+	cut    bool                                // adrift for good: nothing more goes to the log
+	held   func(context.Context) (bool, error) // see Held
+
 	left time.Time // when the last reader left
 
 	repeats   *repeats // set when a call runs again
-	onLost    func()
+	onLost    func(why error)
 	onSettled func()
 	settled   chan struct{} // see Safe
 }
@@ -115,6 +124,16 @@ func (s *Stream) keep() *kept {
 
 // volatile reports whether events go to no log. s.mu is held.
 func (s *Stream) volatile() bool { return s.kept == nil || s.kept.log == nil }
+
+// adrift reports whether what is said need not get into the log: it cannot, and somebody is shown it all the same. s.mu is held.
+func (s *Stream) adrift() bool {
+	return s.kept != nil && (s.kept.cut || s.kept.adrift && s.reader != nil)
+}
+
+// settled reports whether nothing more will happen to the log. s.mu is held.
+func (s *Stream) settled() bool {
+	return s.err != nil || s.ended && (s.shown == s.next || s.kept != nil && s.kept.cut)
+}
 
 // NewStream returns a volatile stream that ends when owed responses are in. With
 // none owed it goes on until [Stream.End].
@@ -186,7 +205,7 @@ func (s *Stream) OfferOnce(name string, data []byte) error {
 			s.stalled = at
 		}
 	}
-	if s.full() && (s.volatile() || s.unlogged()) {
+	if s.full() && (s.volatile() || !s.adrift() && s.unlogged()) {
 		return ErrFull
 	}
 	if name != "" {
@@ -249,7 +268,7 @@ func (s *Stream) Fail(err error) {
 	if s.err == nil {
 		s.err = err
 		if errors.Is(err, ErrLost) && s.kept != nil && s.kept.onLost != nil {
-			go s.kept.onLost()
+			go s.kept.onLost(err)
 		}
 	}
 	s.settle()
@@ -294,6 +313,9 @@ func (s *Stream) full() bool {
 	from := s.next - int64(len(s.events))
 	if !s.volatile() {
 		from = s.shown
+	}
+	if s.adrift() {
+		from = s.next // what waits for the log holds nobody up any more
 	}
 	if s.reader != nil && (s.volatile() || s.reader.pos < from) {
 		from = max(s.reader.pos, s.next-int64(len(s.events)))
@@ -350,6 +372,9 @@ func (s *Stream) append(e Event) error {
 		return nil
 	}
 	s.trim()
+	if s.kept.adrift {
+		s.wake()
+	}
 	s.startCommit()
 	return nil
 }
@@ -366,10 +391,10 @@ func (s *Stream) Release(retry time.Duration) {
 	}
 }
 
-// trim forgets the oldest events over the bounds. Those that are not yet in the log stay, and, up to
+// trim forgets the oldest events over the bounds. Those that are not yet in the log stay, unless they are shown without it, and, up to
 // twice the bounds, those that the reader there is has not been shown.
 func (s *Stream) trim() {
-	for len(s.events) > 1 && s.events[0].Index < s.shown && s.over(1) {
+	for len(s.events) > 1 && (s.events[0].Index < s.shown || s.adrift()) && s.over(1) {
 		if s.reader != nil && s.events[0].Index >= s.reader.pos && !s.over(2) {
 			return
 		}
@@ -397,11 +422,11 @@ func (s *Stream) makeRoom() {
 	}
 }
 
-// Settled reports whether the stream has ended and all of it is in its log.
+// Settled reports whether the stream has ended and all of it is in its log, or never will be.
 func (s *Stream) Settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended && s.shown == s.next || s.err != nil
+	return s.settled()
 }
 
 // Abandoned reports whether nobody will ever read the stream, see [Stream.Abandon].

@@ -611,12 +611,18 @@ func TestLogGoesBack(t *testing.T) {
 		keeps  int    // entries that the store still has
 		others []byte // what another replica has written then
 		quiet  bool   // the writer has nothing to say, and asks
+		taken  bool   // another replica is registered as the writer
 		logged string
 		lost   bool
 	}{
 		"a little":            {keeps: 2, logged: "p0: m1:a m2:b m3:c"},
 		"nearly all":          {keeps: 1, logged: "p0: m1:a m2:b m3:c"},
 		"while quiet":         {keeps: 1, quiet: true, logged: "p0: m1:a m2:b"},
+		"all of it":           {keeps: 0, logged: "p0: m1:a m2:b m3:c"},
+		"all while quiet":     {keeps: 0, quiet: true, logged: "p0: m1:a m2:b"},
+		"all, and taken":      {keeps: 0, taken: true, logged: "", lost: true},
+		"a little, and taken": {keeps: 2, taken: true, logged: "p0: m1:a", lost: true},
+		"taken while quiet":   {keeps: 0, taken: true, quiet: true, logged: "", lost: true},
 		"claimed since":       {keeps: 1, others: ClaimEntry(1), logged: "p0: c1:1", lost: true},
 		"claimed while quiet": {keeps: 1, others: ClaimEntry(1), quiet: true, logged: "p0: c1:1", lost: true},
 	} {
@@ -626,6 +632,7 @@ func TestLogGoesBack(t *testing.T) {
 				log := memory.New()
 				s := NewStream("S", 1)
 				s.Persist(log, "log", true)
+				s.Held(func(context.Context) (bool, error) { return !tt.taken, nil })
 				r := s.Attach(-1)
 				send(t, s, "a", "b")
 				expect(t, r, "p0: m1:a m2:b", false, nil)
@@ -643,8 +650,10 @@ func TestLogGoesBack(t *testing.T) {
 				if tt.others != nil {
 					entries = append(entries, tt.others)
 				}
-				if err := log.Append(t.Context(), "log", 0, entries, store.Bounds{}); err != nil {
-					t.Fatal(err)
+				if len(entries) > 0 {
+					if err := log.Append(t.Context(), "log", 0, entries, store.Bounds{}); err != nil {
+						t.Fatal(err)
+					}
 				}
 				var want error
 				if tt.lost {
@@ -663,6 +672,114 @@ func TestLogGoesBack(t *testing.T) {
 				}
 				if _, _, err := r.Next(); !errors.Is(err, want) {
 					t.Errorf("reading: %v, want %v", err, want)
+				}
+			})
+		})
+	}
+}
+
+// A log that is lost when its first events are no longer kept here cannot be written again. The call comes to its end without it.
+func TestLogIsLostForGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := memory.New()
+		s := NewStream("S", 1)
+		s.Persist(log, "log", false)
+		r := s.Attach(-1)
+		say := func(n int, unlogged bool) {
+			t.Helper()
+			for i := range n {
+				if err := s.Send(t.Context(), []byte(fmt.Sprint(i))); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				events, _, err := r.Next()
+				if len(events) != 1 || err != nil || events[0].Unlogged != unlogged {
+					t.Fatalf("%d: %+v, %v", i, events, err)
+				}
+			}
+		}
+		say(2*MaxEvents, false)
+		if err := log.Drop(t.Context(), "log"); err != nil {
+			t.Fatal(err)
+		}
+		say(2*MaxEvents, true)
+		if len(s.events) > MaxEvents+1 {
+			t.Errorf("%d events are kept", len(s.events))
+		}
+		respond(t, s, "r")
+		synctest.Wait()
+		if events, ended, err := r.Next(); len(events) != 1 || !events[0].Unlogged || !ended || err != nil {
+			t.Errorf("%+v, %v, %v", events, ended, err)
+		}
+		if !s.Settled() {
+			t.Error("not settled")
+		}
+		select {
+		case <-s.Safe():
+		default:
+			t.Error("never safe")
+		}
+	})
+}
+
+// A store that takes nothing for long does not keep a client from hearing its call's end, however much that says.
+func TestAdrift(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		says   int
+		logged func(events []Event) bool
+	}{
+		"little": {3, func(e []Event) bool { return len(e) == 5 && e[4].Kind == Last }},
+		// The log would have a gap: it says that no more comes.
+		"much": {4 * MaxEvents, func(e []Event) bool { return len(e) > 1 && e[len(e)-1].Kind == End }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				log := newFaultyLog(func(bool) fault { return refused })
+				s := NewStream("S", 1)
+				s.Persist(log, "log", true)
+				r := s.Attach(-1)
+				go func() {
+					for i := range tt.says {
+						if s.Send(t.Context(), []byte(fmt.Sprint(i))) != nil {
+							return
+						}
+					}
+					_ = s.Respond([]byte("r"), 200)
+				}()
+				time.Sleep(driftAfter / 2)
+				expect(t, r, "", false, nil)
+				time.Sleep(driftAfter)
+				var got []Event
+				for ended := false; !ended; time.Sleep(time.Millisecond) {
+					var events []Event
+					var err error
+					if events, ended, err = r.Next(); err != nil {
+						t.Fatal(err)
+					}
+					got = append(got, events...)
+					if len(s.events) > 2*MaxEvents+1 {
+						t.Fatalf("%d events are kept", len(s.events))
+					}
+				}
+				for i, e := range got {
+					if e.Index != int64(i) || !e.Unlogged {
+						t.Fatalf("%+v comes where %d is due", e, i)
+					}
+				}
+				if len(got) != tt.says+2 { // and the prime, and the response
+					t.Errorf("%d events", len(got))
+				}
+				r.Detach()
+				log.mend()
+				time.Sleep(time.Minute)
+				if have := logged(t, log, "log", -1); !tt.logged(have) {
+					t.Errorf("the log has %.200s", show(have))
+				}
+				if !s.Settled() {
+					t.Error("not settled")
 				}
 			})
 		})

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -54,7 +55,7 @@ func (s *Session) OpenStandalone(ctx context.Context) (*run.Stream, error) {
 	if len(s.alone) >= maxAlone {
 		s.dropStandalone(s.alone[0])
 	}
-	s.persist(st)
+	s.persist(st, nil)
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
 	return st, nil
 }
@@ -72,7 +73,7 @@ func (s *Session) Carry(st *run.Stream) {
 // adoptAlone takes a standalone stream that another replica has let go.
 func (s *Session) adoptAlone(st *run.Stream) {
 	_ = s.connectListener(context.Background()) // the next call says what is wrong
-	s.adopt(st)
+	s.adopt(st, registration{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.alone = append(s.alone, &standalone{stream: st, since: time.Now()})
@@ -145,36 +146,50 @@ func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pendin
 	if s.closed {
 		return ErrEnded
 	}
-	s.persist(st)
+	s.persist(st, calls)
 	return nil
 }
 
-// persist makes a stream of this replica durable. s.mu is held.
-func (s *Session) persist(st *run.Stream) {
-	s.watch(st)
+// persist makes a stream of this replica durable, which owes the calls. s.mu is held.
+func (s *Session) persist(st *run.Stream, calls []Pending) {
+	s.watch(st, registration{Calls: calls})
 	st.Persist(s.m.Store, streamLog(s.ID, st.ID), s.rec.Version >= wire.Rev1125)
 	s.keepStream(st)
 }
 
-// adopt takes a stream over that another replica wrote.
-func (s *Session) adopt(st *run.Stream) {
-	s.watch(st)
+// adopt takes a stream over that another replica wrote, with the registration by which it was claimed.
+func (s *Session) adopt(st *run.Stream, reg registration) {
+	s.watch(st, reg)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keepStream(st)
 }
 
-func (s *Session) watch(st *run.Stream) {
-	st.Lost(func() { s.lostStream(st) })
+func (s *Session) watch(st *run.Stream, reg registration) {
+	st.Lost(func(why error) { s.lostStream(st, why) })
 	if s.m.Replica == nil {
 		return
 	}
+	reg.Replica = s.m.Replica.ID
+	st.Held(func(ctx context.Context) (bool, error) {
+		if IsStandalone(st.ID) {
+			return s.holdsAlone(ctx)
+		}
+		return s.holds(ctx, st.ID, reg)
+	})
 	st.WhenSettled(func() { // nobody needs to claim it any more
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
+		if reg.Claims > 0 { // an earlier writer that does not know yet must not find it free, see holds
+			_ = s.m.Store.Touch(ctx, registrationKey(s.ID, st.ID), rememberClaim)
+			return
+		}
 		_ = s.m.Store.Delete(ctx, registrationKey(s.ID, st.ID)) // it expires otherwise
 	})
 }
+
+// rememberClaim is how long the registration of a stream that has ended is kept when it had more than one writer.
+const rememberClaim = 10 * time.Minute
 
 // open returns the streams of this session that are written here.
 func (s *Session) open() []*run.Stream {
@@ -197,8 +212,8 @@ func (s *Session) stream(id string) *run.Stream {
 	return nil
 }
 
-// lostStream stops the calls of a stream that another replica has taken over: this one was thought dead.
-func (s *Session) lostStream(st *run.Stream) {
+// lostStream stops the calls of a stream that another replica has taken over, because this one was thought dead, or that was let go.
+func (s *Session) lostStream(st *run.Stream, why error) {
 	s.mu.Lock()
 	var runs []*run.Run
 	for _, r := range s.runs {
@@ -215,7 +230,9 @@ func (s *Session) lostStream(st *run.Stream) {
 		st.Unwritten(func(name string, data []byte) { _ = s.sayAlone(name, data) })
 	}
 	for _, r := range runs {
-		s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
+		if !errors.Is(why, run.ErrLeft) {
+			s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
+		}
 		r.Cancel()
 	}
 }

@@ -54,6 +54,34 @@ func (s *Session) register(ctx context.Context, stream string, calls []Pending) 
 	return s.m.Store.Create(ctx, registrationKey(s.ID, stream), raw, run.KeepOpen)
 }
 
+// holds reports whether this replica is registered as the writer of a stream. What the store has lost is registered again, unless another
+// replica is faster: whoever is first is the writer.
+func (s *Session) holds(ctx context.Context, stream string, reg registration) (bool, error) {
+	key := registrationKey(s.ID, stream)
+	for {
+		raw, err := s.m.Store.Get(ctx, key)
+		if errors.Is(err, store.ErrNotFound) {
+			raw, err = json.Marshal(reg)
+			if err != nil {
+				return false, err
+			}
+			err = s.m.Store.Create(ctx, key, raw, run.KeepOpen)
+			if errors.Is(err, store.ErrExists) {
+				continue
+			}
+			return err == nil, err
+		}
+		if err != nil {
+			return false, err
+		}
+		var have registration
+		if err := json.Unmarshal(raw, &have); err != nil {
+			return false, fmt.Errorf("reading a run's registration: %w", err)
+		}
+		return have.Replica == reg.Replica, nil
+	}
+}
+
 // Rerun executes a call of a dead replica again; its response goes to st.
 type Rerun func(p Pending, st *run.Stream)
 
@@ -75,6 +103,9 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 	}
 	if err == nil && IsStandalone(stream) && f.mirror.Ended() && !f.news {
 		err = fmt.Errorf("given up, for nobody came: %w", store.ErrNotFound)
+	}
+	if errors.Is(err, store.ErrNotFound) && sub != nil && f.registered(ctx) {
+		err = nil // the store has lost it; its writer, or who takes over from it, can mend that
 	}
 	if err != nil {
 		if sub != nil {
@@ -140,6 +171,8 @@ type follower struct {
 	news   bool      // there was a message to show
 	told   time.Time // when the owner was last told that its client is here now
 	heard  bool      // the owner has been told
+	missed time.Time // since when the log, or who writes it, has not been found
+	asked  time.Time // when everybody was last asked for it
 
 	mayClaim func() bool
 }
@@ -200,27 +233,34 @@ func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
 	// Whoever comes from a replica that has just died need not wait for the first tick to begin to notice.
 	first := time.After(0)
 	for {
+		done, looked := false, false
+		var err error
 		select {
 		case _, ok := <-sub.C():
 			if !ok {
 				return store.ErrClosed
 			}
 		case <-first:
-			if done, err := f.check(ctx); done || f.survive(ctx, err) != nil {
-				return f.survive(ctx, err)
-			}
+			done, err = f.check(ctx)
 		case <-tick.C:
-			if done, err := f.check(ctx); done || f.survive(ctx, err) != nil {
-				return f.survive(ctx, err)
-			}
+			done, err = f.check(ctx)
+			looked = true
 		case <-ctx.Done():
 			return nil
+		}
+		whole := err == nil
+		if err = f.survive(ctx, err); done || err != nil {
+			return err
 		}
 		if f.s.overtaken(f.mirror) {
 			f.mirror.Fail(run.ErrLost)
 			return nil
 		}
-		if err := f.survive(ctx, f.read(ctx)); err != nil {
+		err = f.read(ctx)
+		if looked && whole && err == nil {
+			f.missed = time.Time{}
+		}
+		if err = f.survive(ctx, err); err != nil {
 			return err
 		}
 		if f.mirror.Ended() {
@@ -229,10 +269,41 @@ func (f *follower) follow(ctx context.Context, sub store.Subscription) error {
 	}
 }
 
-// survive lets a store that is away come back: the stream pauses.
+// mendWithin is how long what the store has lost of a stream is waited for.
+const mendWithin = 5 * time.Second
+
+// miss asks whoever writes the stream to give the store what it has lost of it. When nobody does, there is no writer: what is left of the log is
+// ended, and the error comes back.
+func (f *follower) miss(ctx context.Context, err error) error {
+	now := time.Now()
+	switch {
+	case f.missed.IsZero():
+		f.missed = now
+	case now.Sub(f.missed) > mendWithin:
+		end := [][]byte{{byte(run.End)}}
+		_ = f.s.m.Store.Append(ctx, f.name, f.mirror.Next(), end, store.Bounds{TTL: run.KeepOpen}) // fails when it does not end here
+		return err
+	}
+	if now.Sub(f.asked) > tellEvery {
+		f.asked = now
+		_ = f.s.m.Replica.Broadcast(ctx, noteMissed, noteBody{Session: f.s.ID, ID: f.mirror.ID}) // again in a moment
+	}
+	return nil
+}
+
+// registered reports whether the store knows of a writer of the stream.
+func (f *follower) registered(ctx context.Context) bool {
+	_, err := f.s.m.Store.Get(ctx, registrationKey(f.s.ID, f.mirror.ID))
+	return err == nil
+}
+
+// survive lets a store that is away come back, and what it has lost be mended: the stream pauses.
 func (f *follower) survive(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, store.ErrUnavailable) {
-		return nil //nolint:nilerr // it comes again
+	switch {
+	case ctx.Err() != nil, errors.Is(err, store.ErrUnavailable):
+		return nil
+	case errors.Is(err, store.ErrNotFound):
+		return f.miss(ctx, err)
 	}
 	return err
 }
@@ -249,8 +320,13 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	old, err := f.s.m.Store.Get(ctx, key)
 	if errors.Is(err, store.ErrNotFound) {
 		// A standalone stream, or a call that has ended. The former moves to where its client is.
-		if err := f.read(ctx); err != nil || f.mirror.Ended() || !f.mayClaim() {
+		switch err := f.read(ctx); {
+		case err != nil, f.mirror.Ended():
 			return false, err
+		case !IsStandalone(f.mirror.ID):
+			return false, fmt.Errorf("nobody is registered as its writer: %w", store.ErrNotFound)
+		case !f.mayClaim():
+			return false, nil
 		}
 		return f.takeAlone(ctx)
 	}
@@ -328,7 +404,7 @@ func (f *follower) takeOver(ctx context.Context, reg registration) (mine bool, e
 		}
 	}
 	f.mirror.Own(f.s.m.Store, f.name, len(owed), events)
-	f.s.adopt(f.mirror)
+	f.s.adopt(f.mirror, reg)
 	f.s.m.Log.Info("took over from a lost replica", "session", short(f.s.ID), "calls", len(owed), "claims", reg.Claims)
 	for _, call := range owed {
 		if call.Repeatable && reg.Claims <= maxClaims {
@@ -355,7 +431,11 @@ func replicaLost(call Pending) *wire.Error {
 // returns nothing when there is nothing to take over: the stream has ended, or a claim with a higher number has been made.
 func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 	for {
-		if err := f.read(ctx); err != nil {
+		err := f.read(ctx)
+		if errors.Is(err, store.ErrNotFound) {
+			err = f.pad(ctx)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if f.mirror.Ended() {
@@ -384,6 +464,31 @@ func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 		}
 		return f.history(ctx, f.mirror.Next())
 	}
+}
+
+// pad fills a log that the store has lost, in part or whole, up to what the client has been shown, with entries that say nothing: the IDs of
+// events go on from there.
+func (f *follower) pad(ctx context.Context) error {
+	_, next, err := f.s.m.Store.Read(ctx, f.name, 0, 0)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	n := f.mirror.Next() - next
+	if n <= 0 {
+		return err // there again, or nothing has been shown
+	}
+	if n > run.MaxEvents {
+		return fmt.Errorf("too much of the log is gone: %w", store.ErrNotFound)
+	}
+	entries := make([][]byte, n)
+	for i := range entries {
+		entries[i] = run.ClaimEntry(0)
+	}
+	err = f.s.m.Store.Append(ctx, f.name, next, entries, store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen})
+	if errors.Is(err, store.ErrFenced) {
+		return nil // somebody was faster
+	}
+	return err
 }
 
 // history returns what the log still has before the given index.

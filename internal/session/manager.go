@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -261,15 +262,14 @@ func (s *Session) touch(now time.Time) {
 		m.extend(s.ID, now)
 		open := s.open()
 		for _, st := range open {
-			_ = m.Store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen) // standalone streams have none
-			_ = st.Verify(ctx)                                                 // renews the log of a quiet stream
+			s.renew(ctx, st)
 		}
 		if len(open) > 0 { // one of them may be standalone
 			_ = m.Store.Touch(ctx, aloneKey(s.ID), run.KeepOpen)
 		}
 		switch err := m.Store.Touch(ctx, recordKey(s.ID), m.keep()); {
 		case errors.Is(err, store.ErrNotFound):
-			m.forget(s) // it expired, or ended elsewhere
+			m.fade(s)
 		case err != nil:
 			m.Log.Warn("session not renewed", "session", short(s.ID), "error", err)
 		}
@@ -294,6 +294,32 @@ func (m *Manager) End(ctx context.Context, s *Session) error {
 		}
 	}
 	return nil
+}
+
+// fade ends a session whose record is gone: it has expired, was ended elsewhere, or the store has lost it. Nothing new begins. Calls in flight
+// come to their end all the same, for they may have done what cannot be done twice, and until then their clients can come back to them here.
+func (m *Manager) fade(s *Session) {
+	runs, first := s.end()
+	if !first {
+		return
+	}
+	if len(runs) == 0 {
+		m.forget(s)
+		return
+	}
+	m.Log.Warn("a session with calls in flight is gone from the store: they come to their end, and no new ones begin", "session", short(s.ID), "calls", len(runs))
+	s.mu.Lock()
+	for _, a := range slices.Clone(s.alone) {
+		s.dropStandalone(a) // its client learns it from the next GET
+	}
+	s.mu.Unlock()
+	go func() {
+		for _, r := range runs {
+			<-r.Context().Done()
+			<-r.Stream.Safe()
+		}
+		m.forget(s)
+	}()
 }
 
 // forget drops a session from this replica.

@@ -23,6 +23,7 @@ const (
 	noteTook    = "session.took"   // the answer with this ID has arrived
 	noteSay     = "session.say"    // on the standalone stream that the replica that is told shows
 	noteTaken   = "session.taken"  // a stream: its client reads it elsewhere now
+	noteMissed  = "session.missed" // a stream: the store has lost its log, or who writes it
 )
 
 type noteBody struct {
@@ -93,6 +94,10 @@ func (m *Manager) Take(n replica.Note) bool {
 		s.answer(wire.Message{ID: wire.ID(body.ID), Result: body.Result, Error: body.Error})
 	case noteSay:
 		_ = s.sayHere(body.ID, body.Data) // its sender believed that there is a stream here
+	case noteMissed:
+		if st := s.Stream(body.ID); st != nil {
+			go s.mend(st)
+		}
 	case noteTaken:
 		if st := s.Stream(body.ID); st != nil {
 			if !body.Still { // by now the client may have come back here, and the other connection be a dead one
@@ -154,7 +159,24 @@ func (m *Manager) Doubt() {
 	})
 }
 
-// reload reads the record again. A record that is gone ends the session here. Errors: those of the store.
+// mend sees to it that the store has what others need of a stream that is written here.
+func (s *Session) mend(st *run.Stream) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s.renew(ctx, st)
+}
+
+// renew renews what the store has of a stream that is written here, and gives it again what it has lost.
+func (s *Session) renew(ctx context.Context, st *run.Stream) {
+	if s.m.Replica != nil && !IsStandalone(st.ID) {
+		if err := s.m.Store.Touch(ctx, registrationKey(s.ID, st.ID), run.KeepOpen); errors.Is(err, store.ErrNotFound) && !st.Settled() {
+			_, _ = st.Holds(ctx) // asked again by who needs it
+		}
+	}
+	_ = st.Verify(ctx) // one that is lost is given up
+}
+
+// reload reads the record again. A record that is gone ends the session here, see [Manager.fade]. Errors: those of the store.
 func (s *Session) reload() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -165,7 +187,7 @@ func (s *Session) reload() error {
 	defer done()
 	raw, err := s.m.Store.Get(ctx, recordKey(s.ID))
 	if errors.Is(err, store.ErrNotFound) {
-		s.m.forget(s)
+		s.m.fade(s)
 		return err
 	}
 	if err != nil {
@@ -268,6 +290,21 @@ func (s *Session) claimAlone(ctx context.Context) error {
 		return nil
 	}
 	return s.m.Store.Put(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
+}
+
+// holdsAlone reports whether this replica shows the standalone stream as far as the store knows, which is told so if it no longer knows.
+func (s *Session) holdsAlone(ctx context.Context) (bool, error) {
+	for {
+		raw, err := s.m.Store.Get(ctx, aloneKey(s.ID))
+		if errors.Is(err, store.ErrNotFound) {
+			err = s.m.Store.Create(ctx, aloneKey(s.ID), []byte(s.m.Replica.ID), run.KeepOpen)
+			if errors.Is(err, store.ErrExists) {
+				continue
+			}
+			return err == nil, err
+		}
+		return string(raw) == s.m.Replica.ID, err
+	}
 }
 
 // unclaimAlone takes back what claimAlone said, if no other replica has said it since.

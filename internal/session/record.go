@@ -111,7 +111,7 @@ func (s *Session) rewrite(ctx context.Context, f func(*Record)) error {
 	for { // until nobody else changes it meanwhile
 		old, err := s.m.Store.Get(ctx, recordKey(s.ID))
 		if errors.Is(err, store.ErrNotFound) {
-			s.m.forget(s) // it has ended elsewhere
+			s.m.fade(s)
 			return ErrEnded
 		}
 		if err != nil {

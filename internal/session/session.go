@@ -134,7 +134,7 @@ func (s *Session) busy() bool {
 func (s *Session) shut() { s.leave((*run.Stream).End) }
 
 // abandon ends the session's life on this replica without a word: another one may go on with it.
-func (s *Session) abandon() { s.leave(func(st *run.Stream) { st.Fail(run.ErrLost) }) }
+func (s *Session) abandon() { s.leave(func(st *run.Stream) { st.Fail(run.ErrLeft) }) }
 
 func (s *Session) leave(end func(*run.Stream)) {
 	s.mu.Lock()
@@ -171,14 +171,10 @@ func (s *Session) leave(end func(*run.Stream)) {
 // Closed implements [engine.Closer]: the server has closed the session, which ends it everywhere, as DELETE does. Unlike
 // there, calls in flight are awaited, as the SDK awaits them.
 func (s *Session) Closed() {
-	s.mu.Lock()
-	if s.closed || s.ending {
-		s.mu.Unlock()
+	runs, first := s.end()
+	if !first {
 		return
 	}
-	s.ending = true
-	runs := slices.Collect(maps.Values(s.runs))
-	s.mu.Unlock()
 	for _, r := range runs {
 		<-r.Context().Done()
 	}
@@ -188,6 +184,17 @@ func (s *Session) Closed() {
 		s.m.Log.Warn("a session that the server has closed may be found again", "session", short(s.ID), "error", err)
 		s.m.forget(s)
 	}
+}
+
+// end lets nothing new begin, and returns what runs. first is false when the session has ended, or is about to, already.
+func (s *Session) end() (runs []*run.Run, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.ending {
+		return nil, false
+	}
+	s.ending = true
+	return slices.Collect(maps.Values(s.runs)), true
 }
 
 // Server returns the SDK's session, connected as the record says. What goes through its connection finds in its context what HTTP

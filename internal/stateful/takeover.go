@@ -54,7 +54,7 @@ func (p *Endpoint) rerun(r *http.Request, s *session.Session) session.Rerun {
 		c := newCall(r, s, principal, wire.ID(pending.ID), pending.Method, pending.Params, token, st)
 		if err := s.Begin(c.run); err != nil {
 			if errors.Is(err, session.ErrEnded) {
-				st.Fail(run.ErrLost)
+				st.Fail(run.ErrLeft)
 				return
 			}
 			_ = st.Respond(wire.AppendError(nil, c.run.ID, wire.Internal(err.Error())), 0)

@@ -38,6 +38,9 @@ func (o *eventWriter) event(stream string, e run.Event, ids bool) bool {
 	case run.Message, run.Response, run.Last:
 		o.buf = wire.AppendEvent(o.buf, "message", id, e.Data)
 	case run.Prime:
+		if !ids {
+			return false
+		}
 		o.buf = wire.AppendEvent(o.buf, "", id, nil)
 	default:
 		return false

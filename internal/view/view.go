@@ -163,7 +163,7 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 		}
 		first = false
 		for _, e := range events {
-			if out.event(st.ID, e, v.IDs) {
+			if out.event(st.ID, e, v.IDs && !e.Unlogged) && !e.Unlogged {
 				known, reminded = v.IDs, true
 			}
 		}

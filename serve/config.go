@@ -48,7 +48,7 @@ type Config struct {
 	// only the calls of tools that say so become tasks.
 	TaskAfter time.Duration `arg:"--task-after,env:MCP_TASK_AFTER" placeholder:"DURATION" help:"how long a call may take before it becomes a task, for clients that know tasks; default: only what a tool's owner marks becomes one"`
 	// StoreURL says where sessions and streams live, by default memory: (in this process).
-	StoreURL string `arg:"--store-url,env:MCP_STORE_URL" placeholder:"URL" help:"where sessions and streams live: memory:, redis://HOST:PORT or rediss://HOST:PORT"`
+	StoreURL string `arg:"--store-url,env:MCP_STORE_URL" placeholder:"URL" help:"where sessions and streams live: memory:, redis://HOST:PORT/DB or, over TLS, rediss://HOST:PORT/DB"`
 	// StateKeys seal what a client carries between the rounds of a call: standard base64 of 32 bytes each. The first
 	// seals, all open. Replicas of one service need the same keys. By default each process makes its own.
 	StateKeys List `arg:"--state-keys,env:MCP_STATE_KEYS" placeholder:"KEY,..." help:"keys that seal the state clients carry, base64 of 32 bytes each; the first seals, all open; replicas need the same; default: a new one at each start"`

@@ -86,7 +86,7 @@ func callAdd(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	defer session.Close()
 	log.Info("connected", "url", cfg.URL, "revision", session.InitializeResult().ProtocolVersion)
 	if id := session.ID(); id != "" {
-		log.Info("session", "id", id)
+		log.Info("session", "id", id[:min(len(id), 6)]) // whoever has all of it can speak for the client
 	}
 
 	result, err := session.CallTool(ctx, &mcp.CallToolParams{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -196,6 +197,18 @@ var errGone = errors.New("the log of the stream is lost")
 func (s *Stream) restore(before int64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), attempt)
 	defer cancel()
+	s.mu.Lock()
+	if s.kept.restoring == nil {
+		s.kept.restoring = make(chan struct{}, 1)
+	}
+	restoring := s.kept.restoring
+	s.mu.Unlock()
+	select { // who writes and who asks may find it lost at the same time
+	case restoring <- struct{}{}:
+		defer func() { <-restoring }()
+	case <-ctx.Done():
+		return fmt.Errorf("writing a log again: %w", store.ErrUnavailable)
+	}
 	if mine, err := s.Holds(ctx); err != nil {
 		return err
 	} else if !mine {
@@ -218,13 +231,16 @@ func (s *Stream) restore(before int64) error {
 	case errors.Is(err, store.ErrNotFound):
 	case err != nil && !errors.Is(err, store.ErrTrimmed):
 		return err
-	case err != nil, next >= before, int64(len(have)) != next:
+	case err != nil, next > before, int64(len(have)) != next:
 		return store.ErrFenced
 	}
 	for i := range have {
 		if !bytes.Equal(have[i].Data, entries[i]) {
 			return store.ErrFenced
 		}
+	}
+	if next == before {
+		return nil // it is all there again
 	}
 	bounds := store.Bounds{Entries: MaxEvents, Bytes: MaxBytes, TTL: KeepOpen}
 	return s.kept.log.Append(ctx, s.kept.name, next, entries[next:], bounds)
@@ -274,17 +290,21 @@ func (s *Stream) Verify(ctx context.Context) error {
 		if !errors.Is(err, store.ErrFenced) {
 			return nil
 		}
-		s.mu.Lock()
-		same := s.shown == at && s.next == at && !s.kept.writing
-		s.mu.Unlock()
-		if !same {
+		same := func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.shown == at && s.next == at && !s.kept.writing
+		}
+		if !same() {
 			continue
 		}
-		if err = s.restore(at); errors.Is(err, store.ErrFenced) {
+		if err = s.restore(at); !errors.Is(err, store.ErrFenced) {
+			return nil // an event that comes finds out what the store could not tell, or that the log is gone
+		}
+		if same() {
 			s.Fail(ErrLost)
 			return ErrLost
 		}
-		return nil // an event that comes finds out what the store could not tell, or that the log is gone
 	}
 }
 

@@ -106,6 +106,8 @@ type kept struct {
 	cut    bool                                // adrift for good: nothing more goes to the log
 	held   func(context.Context) (bool, error) // see Held
 
+	restoring chan struct{} // has an element while the log is written again; nil until it is
+
 	left time.Time // when the last reader left
 
 	repeats   *repeats // set when a call runs again

@@ -432,18 +432,18 @@ func replicaLost(call Pending) *wire.Error {
 func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 	for {
 		err := f.read(ctx)
+		if f.mirror.Ended() {
+			return nil, err
+		}
+		at, entries := f.mirror.Next(), [][]byte{run.ClaimEntry(number)}
 		if errors.Is(err, store.ErrNotFound) {
-			err = f.pad(ctx)
+			at, entries, err = f.padded(ctx, entries)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if f.mirror.Ended() {
-			return nil, nil
-		}
-		next := f.mirror.Next()
-		kept, err := f.history(ctx, next)
-		if err != nil {
+		kept, err := f.history(ctx, at)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
 		for _, e := range kept {
@@ -452,7 +452,7 @@ func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 			}
 		}
 		bounds := store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen}
-		err = f.s.m.Store.Append(ctx, f.name, next, [][]byte{run.ClaimEntry(number)}, bounds)
+		err = f.s.m.Store.Append(ctx, f.name, at, entries, bounds)
 		if errors.Is(err, store.ErrFenced) {
 			continue // somebody wrote a last time
 		}
@@ -466,29 +466,21 @@ func (f *follower) fence(ctx context.Context, number int) ([]run.Event, error) {
 	}
 }
 
-// pad fills a log that the store has lost, in part or whole, up to what the client has been shown, with entries that say nothing: the IDs of
-// events go on from there.
-func (f *follower) pad(ctx context.Context) error {
+// padded puts before the entries as many that say nothing as the log, which the store has lost, in part or whole, lacks of what the client has
+// been shown: the IDs of events go on from there. All go in one append, at the index where the log ends now.
+func (f *follower) padded(ctx context.Context, entries [][]byte) (at int64, all [][]byte, err error) {
 	_, next, err := f.s.m.Store.Read(ctx, f.name, 0, 0)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return err
+	if err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrTrimmed) {
+		return 0, nil, err
 	}
 	n := f.mirror.Next() - next
-	if n <= 0 {
-		return err // there again, or nothing has been shown
-	}
 	if n > run.MaxEvents {
-		return fmt.Errorf("too much of the log is gone: %w", store.ErrNotFound)
+		return 0, nil, fmt.Errorf("too much of the log is gone: %w", store.ErrNotFound)
 	}
-	entries := make([][]byte, n)
-	for i := range entries {
-		entries[i] = run.ClaimEntry(0)
+	for range n {
+		all = append(all, run.ClaimEntry(0))
 	}
-	err = f.s.m.Store.Append(ctx, f.name, next, entries, store.Bounds{Entries: run.MaxEvents, Bytes: run.MaxBytes, TTL: run.KeepOpen})
-	if errors.Is(err, store.ErrFenced) {
-		return nil // somebody was faster
-	}
-	return err
+	return next, append(all, entries...), nil
 }
 
 // history returns what the log still has before the given index.

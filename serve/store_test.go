@@ -4,6 +4,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -130,7 +131,19 @@ func (r *record) String() string {
 
 func startWithStore(t *testing.T, store string) (*App, *record) {
 	t.Helper()
-	app, err := New(mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil), Config{StoreURL: store, ShutdownGrace: time.Second})
+	server := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "count"}, func(ctx context.Context, req *mcp.CallToolRequest, _ struct{}) (*mcp.CallToolResult, any, error) {
+		for i := range 20 {
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				return nil, nil, context.Cause(ctx)
+			}
+			_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(1 + i)})
+		}
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "counted"}}}, nil, nil
+	})
+	app, err := New(server, Config{StoreURL: store, ShutdownGrace: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,5 +229,51 @@ func TestEvictionIsWarnedOfLater(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("no warning:\n%s", logged)
 		}
+	}
+}
+
+// TestCallOutlivesItsStore has the store lose or refuse what a call says while it runs. The client hears all of it, and the log says what is true,
+// and nobody's session ID.
+func TestCallOutlivesItsStore(t *testing.T) {
+	t.Parallel()
+	for name, lines := range map[string][]string{
+		"FLUSHALL":        {"FLUSHALL"},
+		"full":            {"CONFIG SET maxmemory 1"},
+		"no replicas":     {"CONFIG SET min-replicas-to-write 1"},
+		"a replica":       {"REPLICAOF 127.0.0.1 1"},
+		"no scripts":      {"ACL SETUSER default -eval -evalsha"},
+		"no keys":         {"ACL SETUSER default resetkeys"},
+		"full, and empty": {"CONFIG SET maxmemory 1", "FLUSHALL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			addr := startRedis(t)
+			app, logged := startWithStore(t, "redis://"+addr)
+			progress := make(chan float64, 100)
+			client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ClientOptions{
+				ProgressNotificationHandler: func(_ context.Context, req *mcp.ProgressNotificationClientRequest) { progress <- req.Params.Progress },
+			})
+			transport := &mcp.StreamableClientTransport{Endpoint: app.URL(), DisableStandaloneSSE: true}
+			session, err := client.Connect(t.Context(), transport, &mcp.ClientSessionOptions{ProtocolVersion: "2025-11-25"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer session.Close()
+			go func() {
+				<-progress
+				command(t, addr, lines...)
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+			defer cancel()
+			params := &mcp.CallToolParams{Name: "count"}
+			params.SetProgressToken("p")
+			res, err := session.CallTool(ctx, params)
+			if err != nil || res.Content[0].(*mcp.TextContent).Text != "counted" {
+				t.Errorf("got %v, %v", res, err)
+			}
+			if log := logged.String(); strings.Contains(log, "taken over") || strings.Contains(log, session.ID()) {
+				t.Errorf("the log: %s", log)
+			}
+		})
 	}
 }

@@ -301,7 +301,7 @@ func (f *follower) registered(ctx context.Context) bool {
 func (f *follower) survive(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil, errors.Is(err, store.ErrUnavailable):
-		return nil
+		return nil //nolint:nilerr // it comes again
 	case errors.Is(err, store.ErrNotFound):
 		return f.miss(ctx, err)
 	}

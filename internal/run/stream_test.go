@@ -760,8 +760,11 @@ func TestAdrift(t *testing.T) {
 						t.Fatal(err)
 					}
 					got = append(got, events...)
-					if len(s.events) > 2*MaxEvents+1 {
-						t.Fatalf("%d events are kept", len(s.events))
+					s.mu.Lock()
+					kept := len(s.events)
+					s.mu.Unlock()
+					if kept > 2*MaxEvents+1 {
+						t.Fatalf("%d events are kept", kept)
 					}
 				}
 				for i, e := range got {

@@ -4,9 +4,11 @@ import "time"
 
 // Reader shows a stream's events to one HTTP response.
 type Reader struct {
-	s    *Stream
-	pos  int64         // index of the next event to show
-	wake chan struct{} // nil until somebody waits: who reads a fast call never does
+	s   *Stream
+	pos int64 // index of the next event to show
+	// ahead: the client has seen, with an ID, what this replica does not know to be in the log. Another one may have written it.
+	ahead bool
+	wake  chan struct{} // nil until somebody waits: who reads a fast call never does
 
 	// Held by the stream, and told of by wake.
 	taken    bool
@@ -26,6 +28,7 @@ func (s *Stream) Attach(after int64) *Reader {
 		s.reader.rouse()
 	}
 	s.reader = r
+	r.ahead = r.pos > s.shown
 	s.wake()
 	return r
 }
@@ -116,7 +119,8 @@ func (r *Reader) Next() (events []Event, ended bool, err error) {
 		return nil, false, ErrTrimmed
 	}
 	visible := s.shown
-	if s.adrift() {
+	r.ahead = r.ahead && r.pos > s.shown
+	if s.adrift() && !r.ahead {
 		visible = s.next
 	}
 	if r.pos < visible {

@@ -789,6 +789,29 @@ func TestAdrift(t *testing.T) {
 	}
 }
 
+// A client that has seen what this replica does not know to be in the log has been elsewhere: another one writes the stream.
+func TestAdriftIsNoOwner(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := newFaultyLog(func(bool) fault { return none })
+		s := NewStream("S", 1)
+		s.Persist(log, "log", false)
+		send(t, s, "a")
+		synctest.Wait()
+		log.mu.Lock()
+		log.plan = func(bool) fault { return refused }
+		log.mu.Unlock()
+		send(t, s, "b", "c")
+		r := s.Attach(1)
+		time.Sleep(2 * driftAfter)
+		expect(t, r, "", false, nil)
+		r.Detach()
+		expect(t, s.Attach(0), "m1:b m2:c", false, nil)
+		log.mend()
+		time.Sleep(time.Minute)
+	})
+}
+
 // What another replica wrote is no answer of ours that got lost.
 func TestFencedWhileUnsure(t *testing.T) {
 	t.Parallel()

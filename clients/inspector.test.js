@@ -43,7 +43,7 @@ for (const { name, era } of eras) {
 
 		test('lists the tools', async () => {
 			const { tools } = await inspect('--method', 'tools/list', '--strict');
-			assert.deepEqual(tools.map((tool) => tool.name).sort(), ['add', 'book_table', 'countdown']);
+			assert.deepEqual(tools.map((tool) => tool.name).sort(), ['add', 'audit', 'book_table', 'countdown']);
 		});
 
 		test('adds', async () => {
@@ -65,6 +65,11 @@ for (const { name, era } of eras) {
 		test('waits for the countdown', async () => {
 			const result = await call('countdown', { from: 3, delay_ms: 20 });
 			assert.equal(result.content[0].text, 'Counted down from 3.');
+		});
+
+		test('waits for the audit', async () => {
+			const result = await call('audit', { steps: 4, delay_ms: 20 }); // in the modern era, a task
+			assert.deepEqual(result.structuredContent, { checked: 4, complete: true });
 		});
 	});
 
@@ -96,6 +101,13 @@ for (const { name, era } of eras) {
 			const { elicitationPending: question } = await book(4);
 			const result = await onServer('elicitation/respond', question.elicitationId, '--decline');
 			assert.match(result.content[0].text, /^Not booked/);
+		});
+
+		test('answers the question of an audit', async () => {
+			const { elicitationPending: question } = await onServer('tools/call', 'audit', 'steps:=4', 'delay_ms:=20');
+			assert.equal(question.message, '2 of 4 steps are done. Go on?');
+			const result = await onServer('elicitation/respond', question.elicitationId, 'go_on:=true');
+			assert.equal(result.content[0].text, 'Audited 4 steps.');
 		});
 	});
 }

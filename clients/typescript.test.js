@@ -47,7 +47,7 @@ for (const era of eras) {
 
 		test('lists the tools', async () => {
 			const { tools } = await client.listTools();
-			assert.deepEqual(tools.map((tool) => tool.name).sort(), ['add', 'book_table', 'countdown']);
+			assert.deepEqual(tools.map((tool) => tool.name).sort(), ['add', 'audit', 'book_table', 'countdown']);
 		});
 
 		test('adds', async () => {

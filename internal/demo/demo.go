@@ -13,7 +13,7 @@ func Server() *mcp.Server {
 	server := mcp.NewServer(
 		&mcp.Implementation{Name: "sluice-demo", Title: "Sluice demo", Version: "v1.0.0"},
 		&mcp.ServerOptions{
-			Instructions:      "Adds numbers, counts down with progress, and books a table once a person has confirmed.",
+			Instructions:      "Adds numbers, counts down with progress, audits for as long as it takes, and books a table once a person has confirmed.",
 			CompletionHandler: complete,
 		},
 	)
@@ -32,6 +32,13 @@ func Server() *mcp.Server {
 		Description: "Count down to zero and report progress at each step.",
 		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true, IdempotentHint: true, OpenWorldHint: no},
 	}, countdown)
+	auditTool := &mcp.Tool{
+		Name:        "audit",
+		Description: "Check something step by step, and ask halfway whether to go on.",
+		Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true, IdempotentHint: true, OpenWorldHint: no},
+	}
+	sluice.MarkTask(auditTool, sluice.TaskOptions{Mode: sluice.TaskPrefer})
+	sluice.AddTool(server, auditTool, audit)
 	sluice.AddTool(server, &mcp.Tool{
 		Name:        "book_table",
 		Description: "Book a table after a person has confirmed it.",

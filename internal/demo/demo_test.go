@@ -92,6 +92,9 @@ func TestBadArguments(t *testing.T) {
 		{"from too large", "countdown", map[string]any{"from": 10_001, "delay_ms": 0}, "from is 10001"},
 		{"delay below zero", "countdown", map[string]any{"from": 1, "delay_ms": -1}, "delay_ms is -1"},
 		{"delay too long", "countdown", map[string]any{"from": 1, "delay_ms": 60_001}, "delay_ms is 60001"},
+		{"no steps", "audit", map[string]any{"steps": 0, "delay_ms": 0}, "steps is 0"},
+		{"too many steps", "audit", map[string]any{"steps": 10_001, "delay_ms": 0}, "steps is 10001"},
+		{"audit too slow", "audit", map[string]any{"steps": 1, "delay_ms": 60_001}, "delay_ms is 60001"},
 		{"nobody comes", "book_table", map[string]any{"guests": 0}, "guests is 0"},
 		{"too many guests", "book_table", map[string]any{"guests": 21}, "guests is 21"},
 	} {
@@ -179,6 +182,48 @@ func TestCountdownStopsWhenCancelled(t *testing.T) {
 	// The clean-up of connect waits for the server's side to be idle: a countdown that goes on would keep it 100 seconds.
 }
 
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	yes := &mcp.ElicitResult{Action: "accept", Content: map[string]any{"go_on": true}}
+	for _, revision := range revisions {
+		for _, test := range []struct {
+			name     string
+			steps    int
+			answer   *mcp.ElicitResult // nil: nobody can be asked
+			asked    string
+			want     string
+			checked  float64
+			complete bool
+		}{
+			{"yes", 5, yes, "2 of 5 steps are done. Go on?", "Audited 5 steps.", 5, true},
+			{"the default", 4, &mcp.ElicitResult{Action: "accept", Content: map[string]any{}}, "2 of 4 steps are done. Go on?", "Audited 4 steps.", 4, true},
+			{"no", 5, &mcp.ElicitResult{Action: "accept", Content: map[string]any{"go_on": false}}, "2 of 5 steps are done. Go on?", "Stopped after 2 of 5 steps.", 2, false},
+			{"decline", 2, &mcp.ElicitResult{Action: "decline"}, "1 of 2 steps are done. Go on?", "Stopped after 1 of 2 steps.", 1, false},
+			{"no middle", 1, yes, "", "Audited 1 steps.", 1, true},
+			{"nobody to ask", 5, nil, "", "Audited 5 steps.", 5, true},
+		} {
+			t.Run(revision+"/"+test.name, func(t *testing.T) {
+				t.Parallel()
+				asked, opts := "", &mcp.ClientOptions{}
+				if test.answer != nil {
+					opts.ElicitationHandler = func(_ context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+						asked += req.Params.Message
+						return test.answer, nil
+					}
+				}
+				res := call(t, connect(t, revision, opts), "audit", map[string]any{"steps": test.steps, "delay_ms": 1})
+				if got := textOf(t, res); got != test.want || res.IsError || asked != test.asked {
+					t.Errorf("text %q, error %v, asked %q; want %q, asked %q", got, res.IsError, asked, test.want, test.asked)
+				}
+				out, _ := res.StructuredContent.(map[string]any)
+				if out["checked"] != test.checked || out["complete"] != test.complete {
+					t.Errorf("structured content %v", res.StructuredContent)
+				}
+			})
+		}
+	}
+}
+
 func TestBookTable(t *testing.T) {
 	t.Parallel()
 	for _, revision := range revisions {
@@ -263,7 +308,7 @@ func TestAnnotations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	safe := map[string]bool{"add": true, "countdown": true, "book_table": false}
+	safe := map[string]bool{"add": true, "countdown": true, "audit": true, "book_table": false}
 	if len(res.Tools) != len(safe) {
 		t.Errorf("%d tools, want %d", len(res.Tools), len(safe))
 	}

@@ -12,7 +12,7 @@ const greetingScheme = "greeting://"
 
 func about(_ context.Context, req *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 	return plain(req.Params.URI, "A small MCP server to try a client with: "+
-		"tools add, countdown and book_table, resource "+greetingScheme+"{name}, prompt welcome."), nil
+		"tools add, countdown, audit and book_table, resource "+greetingScheme+"{name}, prompt welcome."), nil
 }
 
 func greeting(_ context.Context, req *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {

@@ -50,26 +50,97 @@ func countdown(ctx context.Context, req *mcp.CallToolRequest, in countdownInput)
 	if in.DelayMS < 0 || in.DelayMS > 60_000 {
 		return nil, nil, fmt.Errorf("delay_ms is %d, want 0 to 60000", in.DelayMS)
 	}
-	delay := time.Duration(in.DelayMS) * time.Millisecond
-	token := req.Params.GetProgressToken()
 	for step := 1; step <= in.From; step++ {
-		select {
-		case <-ctx.Done():
-			return nil, nil, fmt.Errorf("stopped at %d: %w", in.From-step+1, context.Cause(ctx))
-		case <-time.After(delay):
+		if err := takeStep(ctx, req, in.DelayMS, step, in.From, strconv.Itoa(in.From-step)); err != nil {
+			return nil, nil, fmt.Errorf("stopped at %d: %w", in.From-step+1, err)
 		}
-		if token == nil {
-			continue // the client did not ask for progress
-		}
-		// Progress is a courtesy: the result is owed even if nobody hears about the steps.
-		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
-			ProgressToken: token,
-			Progress:      float64(step),
-			Total:         float64(in.From),
-			Message:       strconv.Itoa(in.From - step),
-		})
 	}
 	return text(fmt.Sprintf("Counted down from %d.", in.From)), nil, nil
+}
+
+// takeStep is work that takes its time. It fails when nobody wants it any more.
+func takeStep(ctx context.Context, req *mcp.CallToolRequest, delayMS, step, steps int, message string) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(time.Duration(delayMS) * time.Millisecond):
+	}
+	token := req.Params.GetProgressToken()
+	if token == nil {
+		return nil // the client did not ask for progress
+	}
+	// Progress is a courtesy: the result is owed even if nobody hears about the steps.
+	_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{
+		ProgressToken: token,
+		Progress:      float64(step),
+		Total:         float64(steps),
+		Message:       message,
+	})
+	return nil
+}
+
+type auditInput struct {
+	Steps   int `json:"steps" jsonschema:"how many steps, from 1 to 10000"`
+	DelayMS int `json:"delay_ms" jsonschema:"pause before each step in milliseconds, from 0 to 60000"`
+}
+
+type auditOutput struct {
+	Checked  int  `json:"checked" jsonschema:"steps that were done"`
+	Complete bool `json:"complete" jsonschema:"whether these are all"`
+}
+
+// audit is work for a task: it takes long, and has a question halfway. Like bookTable it works in two rounds. The state says
+// how far the first one came, so the second does not begin anew; nothing is kept between them.
+func audit(ctx context.Context, req *mcp.CallToolRequest, in auditInput) (*mcp.CallToolResult, auditOutput, error) {
+	const question = "go_on"
+	if in.Steps < 1 || in.Steps > 10_000 {
+		return nil, auditOutput{}, fmt.Errorf("steps is %d, want 1 to 10000", in.Steps)
+	}
+	if in.DelayMS < 0 || in.DelayMS > 60_000 {
+		return nil, auditOutput{}, fmt.Errorf("delay_ms is %d, want 0 to 60000", in.DelayMS)
+	}
+	half := in.Steps / 2
+	state := fmt.Sprintf("%d of %d", half, in.Steps)
+	answer, answered := req.Params.InputResponses[question].(*mcp.ElicitResult)
+	step := 0
+	if answered {
+		if req.Params.RequestState != state {
+			return nil, auditOutput{}, fmt.Errorf("the answer belongs to another audit than %d steps", in.Steps)
+		}
+		if answer.Action != "accept" || answer.Content[question] == false {
+			return text("Stopped after " + state + " steps."), auditOutput{Checked: half}, nil
+		}
+		step = half
+	}
+	for step++; step <= in.Steps; step++ {
+		if err := takeStep(ctx, req, in.DelayMS, step, in.Steps, fmt.Sprintf("step %d of %d", step, in.Steps)); err != nil {
+			return nil, auditOutput{}, fmt.Errorf("stopped at step %d: %w", step, err)
+		}
+		if step == half && !answered && canAsk(req.Session) {
+			return &mcp.CallToolResult{
+				InputRequests: mcp.InputRequestMap{question: &mcp.ElicitParams{
+					Mode:            "form",
+					Message:         state + " steps are done. Go on?",
+					RequestedSchema: goOnSchema,
+				}},
+				RequestState: state,
+			}, auditOutput{}, nil
+		}
+	}
+	return text(fmt.Sprintf("Audited %d steps.", in.Steps)), auditOutput{Checked: in.Steps, Complete: true}, nil
+}
+
+// canAsk reports whether a client shows questions to a person. One that does not gets its audit without.
+func canAsk(s *mcp.ServerSession) bool {
+	opened := s.InitializeParams()
+	return opened != nil && opened.Capabilities != nil && opened.Capabilities.Elicitation != nil
+}
+
+var goOnSchema = map[string]any{
+	"type": "object",
+	"properties": map[string]any{
+		"go_on": map[string]any{"type": "boolean", "title": "Go on", "default": true},
+	},
 }
 
 type bookInput struct {

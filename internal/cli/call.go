@@ -17,12 +17,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluice-mcp/sluice/internal/terminal"
+	"github.com/sluice-mcp/sluice/tasks"
 )
 
 func callCommand() *cobra.Command {
 	var r remote
 	var revision string
-	var asJSON bool
+	var asJSON, detach bool
 	cmd := &cobra.Command{
 		Use:   "call URL TOOL [ARGUMENTS...]",
 		Short: "Call a tool and print its result",
@@ -32,11 +33,15 @@ terminal; without one, the question is declined.
 
 ` + argumentsHelp + `
 
-Exit code 1 means that the call or the tool failed, 3 that the server could not be reached.`,
+If the server makes a task of the call, its ID goes to standard error and the command waits for its end. An interrupt cancels the task.
+With --detach, the ID is printed instead and the task left alone: see "sluice task".
+
+Exit code 1 means that the call, the task or the tool failed, 3 that the server could not be reached.`,
 		Example: `  sluice call http://127.0.0.1:8000/mcp add '{"a":10,"b":5}'
   sluice call http://127.0.0.1:8000/mcp add a=10 b=5 --json | jq .structuredContent.result
   sluice call http://127.0.0.1:8000/mcp count_words text=@letter.txt
   jq -n '{a:10,b:5}' | sluice call http://127.0.0.1:8000/mcp add -
+  sluice call http://127.0.0.1:8000/mcp audit steps=600 delay_ms=1000 --detach
   sluice call https://example.com/mcp forecast '{"city":"Bern"}' --token-file /run/token --revision 2025-11-25`,
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: r.completeTool,
@@ -46,21 +51,17 @@ Exit code 1 means that the call or the tool failed, 3 that the server could not 
 				return err
 			}
 			stderr := &lines{w: cmd.ErrOrStderr()}
-			ask := &asker{in: cmd.InOrStdin(), out: stderr, stop: cmd.Context().Done()}
-			conn, err := r.connect(cmd.Context(), args[0], revision, &mcp.ClientOptions{
-				Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{
-					Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{},
-				}},
-				ElicitationHandler: ask.answer,
-				ProgressNotificationHandler: func(_ context.Context, req *mcp.ProgressNotificationClientRequest) {
-					fmt.Fprintln(stderr, progressLine(req.Params))
-				},
-			})
+			conn, err := r.connect(cmd.Context(), args[0], revision, answering(cmd, stderr))
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			result, err := conn.call(cmd.Context(), args[1], arguments)
+			params := &mcp.CallToolParams{Name: args[1], Arguments: arguments}
+			params.SetProgressToken("sluice")
+			if detach {
+				return conn.detach(cmd, params, asJSON)
+			}
+			result, err := conn.call(cmd.Context(), params, stderr)
 			if err != nil {
 				return fmt.Errorf("calling %s: %w", args[1], conn.watch.explain(cmd.Context(), err))
 			}
@@ -70,19 +71,53 @@ Exit code 1 means that the call or the tool failed, 3 that the server could not 
 	r.register(cmd)
 	cmd.Flags().StringVar(&revision, "revision", "", "speak this revision of the protocol (default: the newest of both)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the whole result as JSON")
+	cmd.Flags().BoolVar(&detach, "detach", false, "print the ID of the task that the call becomes, and do not wait for it")
 	_ = cmd.RegisterFlagCompletionFunc("revision", completeRevision) // fails for a flag that does not exist
 	return cmd
 }
 
-// call calls a tool and returns its result as the server wrote it. Some arguments have to stand in headers, too; which, the client
-// knows from the tool's definition, and it is fetched for a server that asks for them.
-func (c *connection) call(ctx context.Context, tool string, arguments json.RawMessage) (json.RawMessage, error) {
-	params := &mcp.CallToolParams{Name: tool, Arguments: arguments}
-	params.SetProgressToken("sluice")
-	call := func(ctx context.Context) error {
-		_, err := c.CallTool(ctx, params)
-		return err
+// answering has a client show progress on standard error, and ask the person at the terminal what servers want to know.
+func answering(cmd *cobra.Command, stderr *lines) *mcp.ClientOptions {
+	ask := &asker{in: cmd.InOrStdin(), out: stderr, stop: cmd.Context().Done()}
+	return &mcp.ClientOptions{
+		Capabilities: &mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapabilities{
+			Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{},
+		}},
+		ElicitationHandler: ask.answer,
+		ProgressNotificationHandler: func(_ context.Context, req *mcp.ProgressNotificationClientRequest) {
+			fmt.Fprintln(stderr, progressLine(req.Params))
+		},
 	}
+}
+
+// call calls a tool and returns its result as the server wrote it, also when the call becomes a task.
+func (c *connection) call(ctx context.Context, params *mcp.CallToolParams, stderr *lines) (json.RawMessage, error) {
+	show := &taskDisplay{out: stderr}
+	ended := func() bool { return true }
+	defer func() { ended() }()
+	created := func(t *tasks.Task) {
+		show.created(t)
+		ended = context.AfterFunc(ctx, func() {
+			fmt.Fprintln(stderr, "cancelling the task; a second interrupt leaves it running")
+		})
+	}
+	var taskErr error
+	result, err := c.ask(ctx, func(ctx context.Context) error {
+		_, err := tasks.Call(ctx, c.ClientSession, params, &tasks.Options{Created: created, Changed: show.changed})
+		if show.last != nil {
+			taskErr, err = err, nil // the last answer is not that of the call
+		}
+		return err
+	})
+	if show.last != nil {
+		return show.result(taskErr)
+	}
+	return result, err
+}
+
+// ask makes a call and returns its result as the server wrote it. Some arguments have to stand in headers, too; which, the client
+// knows from the tool's definition, and it is fetched for a server that asks for them.
+func (c *connection) ask(ctx context.Context, call func(context.Context) error) (json.RawMessage, error) {
 	result, err := c.watch.tap.ask(ctx, call)
 	var said *jsonrpc.Error
 	if !errors.As(err, &said) || said.Code != mcp.CodeHeaderMismatch {

@@ -57,7 +57,7 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	// What cobra refuses, it refuses before a command runs.
 	running := false
-	for _, cmd := range root.Commands() {
+	for _, cmd := range commands(root) {
 		if run := cmd.RunE; run != nil {
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				running = true
@@ -85,6 +85,14 @@ func Run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "Run '%s --help' to see how it is used.\n", cmd.CommandPath())
 	}
 	return code
+}
+
+// commands returns those below a command.
+func commands(of *cobra.Command) (all []*cobra.Command) {
+	for _, cmd := range of.Commands() {
+		all = append(append(all, cmd), commands(cmd)...)
+	}
+	return all
 }
 
 // oneLine keeps a message in one line, whatever a server put into it.
@@ -119,6 +127,6 @@ Results go to standard output, all else to standard error. Exit codes: 0 all is 
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(newCommand(), callCommand(), inspectCommand(), proxyCommand(wire))
+	root.AddCommand(newCommand(), callCommand(), taskCommand(), inspectCommand(), proxyCommand(wire))
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,9 +22,12 @@ type asker struct {
 	out  io.Writer
 	stop <-chan struct{} // closed when the person has had enough: in a session, a question does not end with its call
 
-	mu      sync.Mutex // one question at a time
-	answers *bufio.Reader
+	mu    sync.Mutex  // one question at a time
+	typed chan string // what the person types, line by line; nil until something is asked
 }
+
+// errEnough says that the person has had enough.
+var errEnough = errors.New("the person has left")
 
 // answer implements the client's elicitation handler.
 func (a *asker) answer(ctx context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
@@ -34,31 +38,19 @@ func (a *asker) answer(ctx context.Context, req *mcp.ElicitRequest) (*mcp.Elicit
 		fmt.Fprintf(a.out, "the server asks: %s\nThis is declined: standard input is not a terminal, so nobody can answer.\n", message)
 		return &mcp.ElicitResult{Action: "decline"}, nil
 	}
-	if a.answers == nil {
-		a.answers = bufio.NewReader(a.in)
-	}
 	fmt.Fprintf(a.out, "the server asks: %s\n", message)
-	type outcome struct {
-		result *mcp.ElicitResult
-		err    error
+	ask := a.form
+	if req.Params.Mode == "url" {
+		ask = a.visit
 	}
-	done := make(chan outcome, 1)
-	go func() { // a read from a terminal cannot be called off
-		ask := a.form
-		if req.Params.Mode == "url" {
-			ask = a.visit
-		}
-		result, err := ask(req.Params)
-		done <- outcome{result, err}
-	}()
-	select {
-	case o := <-done:
-		return o.result, o.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-a.stop:
+	result, err := ask(ctx, req.Params)
+	switch {
+	case errors.Is(err, errEnough):
 		return &mcp.ElicitResult{Action: "cancel"}, nil
+	case ctx.Err() != nil: // the question is answered elsewhere, or nobody waits for the answer
+		fmt.Fprintln(a.out, "\n  this is no longer asked")
 	}
+	return result, err
 }
 
 func isTerminal(f *os.File) bool {
@@ -67,11 +59,19 @@ func isTerminal(f *os.File) bool {
 }
 
 // visit asks whether the person has done what there is to do at a URL. The URL is the server's: it is shown, never opened.
-func (a *asker) visit(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
+func (a *asker) visit(ctx context.Context, p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
 	fmt.Fprintf(a.out, "  It wants you to visit %s\n", oneLine(p.URL))
-	line, ok := a.ask("Go there and then say yes, or no to decline")
-	if ok && isYes(line) {
-		return &mcp.ElicitResult{Action: "accept"}, nil
+	return a.confirm(ctx, "Go there and then say yes, or no to decline", nil)
+}
+
+// confirm asks for a yes, which accepts with this content. Anything else, the end of the input too, declines.
+func (a *asker) confirm(ctx context.Context, prompt string, content map[string]any) (*mcp.ElicitResult, error) {
+	line, err := a.ask(ctx, prompt)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, err
+	case err == nil && isYes(line):
+		return &mcp.ElicitResult{Action: "accept", Content: content}, nil
 	}
 	return &mcp.ElicitResult{Action: "decline"}, nil
 }
@@ -91,7 +91,7 @@ type field struct {
 }
 
 // form asks for one value after the other. The end of the input dismisses the whole form.
-func (a *asker) form(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
+func (a *asker) form(ctx context.Context, p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
 	var schema struct {
 		Properties map[string]field `json:"properties"`
 		Required   []string         `json:"required"`
@@ -104,10 +104,7 @@ func (a *asker) form(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
 		return nil, fmt.Errorf("a form that cannot be read: %w", err)
 	}
 	if len(schema.Properties) == 0 {
-		if line, ok := a.ask("yes or no"); ok && isYes(line) {
-			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{}}, nil
-		}
-		return &mcp.ElicitResult{Action: "decline"}, nil
+		return a.confirm(ctx, "yes or no", map[string]any{})
 	}
 	var names []string
 	for name := range schema.Properties {
@@ -119,9 +116,11 @@ func (a *asker) form(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
 	for _, name := range names {
 		f := schema.Properties[name]
 		for {
-			line, ok := a.ask(f.prompt(name, slices.Contains(schema.Required, name)))
-			if !ok {
+			line, err := a.ask(ctx, f.prompt(name, slices.Contains(schema.Required, name)))
+			if errors.Is(err, io.EOF) {
 				return &mcp.ElicitResult{Action: "cancel"}, nil
+			} else if err != nil {
+				return nil, err
 			}
 			if line == "!" {
 				return &mcp.ElicitResult{Action: "decline"}, nil
@@ -146,15 +145,36 @@ func (a *asker) form(p *mcp.ElicitParams) (*mcp.ElicitResult, error) {
 	return &mcp.ElicitResult{Action: "accept", Content: content}, nil
 }
 
-// ask returns what the person types in a line, false at the input's end.
-func (a *asker) ask(prompt string) (string, bool) {
+// ask returns what the person types in a line, and [io.EOF] at the input's end.
+func (a *asker) ask(ctx context.Context, prompt string) (string, error) {
 	fmt.Fprintf(a.out, "  %s: ", prompt)
-	line, err := a.answers.ReadString('\n')
-	if err != nil && line == "" {
-		fmt.Fprintln(a.out, "\n  standard input has ended: nobody answers")
-		return "", false
+	if a.typed == nil {
+		a.typed = make(chan string)
+		go func() { // a read from a terminal cannot be called off, and must not be made twice
+			defer close(a.typed)
+			for r := bufio.NewReader(a.in); ; {
+				line, err := r.ReadString('\n')
+				if err == nil || line != "" {
+					a.typed <- line
+				}
+				if err != nil {
+					return
+				}
+			}
+		}()
 	}
-	return strings.TrimSpace(line), true
+	select {
+	case line, ok := <-a.typed:
+		if !ok {
+			fmt.Fprintln(a.out, "\n  standard input has ended: nobody answers")
+			return "", io.EOF
+		}
+		return strings.TrimSpace(line), nil
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case <-a.stop:
+		return "", errEnough
+	}
 }
 
 func (f field) choices() []string {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-mcp/sluice/internal/proxy"
 	"github.com/sluice-mcp/sluice/internal/token"
+	"github.com/sluice-mcp/sluice/tasks"
 )
 
 // connectTimeout bounds the handshake: a server that accepts and never answers is no server.
@@ -136,16 +137,20 @@ func (r *remote) connect(ctx context.Context, address, revision string, opts *mc
 		return nil, err
 	}
 	watch := &watcher{base: rt} // above the token, whose source can fail too
+	client := mcp.NewClient(&mcp.Implementation{Name: "sluice", Version: "v1.0.0"}, opts)
 	httpClient := &http.Client{Transport: watch, CheckRedirect: proxy.CheckRedirect}
-	var transport mcp.Transport = &mcp.StreamableClientTransport{
+	streamable := &mcp.StreamableClientTransport{
 		Endpoint: address, HTTPClient: httpClient,
 		DisableStandaloneSSE: true, // nobody waits for what the server says unasked
 	}
+	if err := tasks.Enable(client, streamable); err != nil {
+		return nil, err
+	}
+	var transport mcp.Transport = streamable
 	old := &mcp.SSEClientTransport{Endpoint: address, HTTPClient: httpClient}
 	if revision == "2024-11-05" {
 		transport = old
 	}
-	client := mcp.NewClient(&mcp.Implementation{Name: "sluice", Version: "v1.0.0"}, opts)
 	session, err := open(ctx, client, transport, revision, connectTimeout)
 	if err != nil {
 		failed := watch.explain(ctx, err)

@@ -32,7 +32,7 @@ func (t *tap) ask(ctx context.Context, call func(context.Context) error) (json.R
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case err != nil && (ctx.Err() != nil || t.result == nil || isQuestion(t.result)):
+	case err != nil && (ctx.Err() != nil || t.result == nil || isInterim(t.result)):
 		return nil, err
 	case t.result == nil:
 		return nil, errNoResult
@@ -53,12 +53,12 @@ func (t *tap) capabilities() json.RawMessage {
 	return r.Capabilities
 }
 
-// isQuestion tells whether a result is not the last one of its call (2026-07-28, Multi Round-Trip Requests).
-func isQuestion(result json.RawMessage) bool {
+// isInterim tells whether a result is not the last one of its call (2026-07-28, Multi Round-Trip Requests; SEP-2663 for tasks).
+func isInterim(result json.RawMessage) bool {
 	var r struct {
 		ResultType string `json:"resultType"`
 	}
-	return json.Unmarshal(result, &r) == nil && r.ResultType == "input_required"
+	return json.Unmarshal(result, &r) == nil && (r.ResultType == "input_required" || r.ResultType == "task")
 }
 
 type envelope struct {

@@ -74,8 +74,8 @@ func headerValue(s string) string {
 // maxHandle bounds a message that is looked at, in bytes. What is larger is no handle.
 const maxHandle = 1 << 20
 
-// A witness is a response's body that looks for a handle in what passes. Whoever reads it, reads a message after the witness has
-// seen it.
+// A witness is a response's body that looks for a handle in what passes, and changes nothing of it. Whoever reads it, reads a
+// message after the witness has seen it.
 type witness struct {
 	io.ReadCloser
 	exchange *exchange

@@ -216,6 +216,7 @@ func TestCallWithoutTask(t *testing.T) {
 		t.Parallel()
 		session := connect(t, f.URL, modern, nil)
 		p := params("gated", "open")
+		p.SetProgressToken("t") // it has metadata then, which nothing must be left in
 		if _, err := tasks.Call(t.Context(), session, p, nil); err != nil {
 			t.Error(err)
 		}

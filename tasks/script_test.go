@@ -232,6 +232,37 @@ func TestAnswersOnce(t *testing.T) {
 	})
 }
 
+// A question that is open no longer is withdrawn, while the task goes on.
+func TestWithdrawn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{answer: func(method string, n int) (string, int, error) {
+			switch {
+			case method == "tools/call":
+				return handle, 0, nil
+			case n == 1:
+				return strings.Replace(working(`,"inputRequests":{"q":{"method":"elicitation/create","params":{"message":"?"}}}`), "working", "input_required", 1), 0, nil
+			case n < 10:
+				return working(""), 0, nil
+			}
+			return done, 0, nil
+		}}
+		var withdrawn time.Duration
+		session := s.connect(t, &mcp.ClientOptions{ElicitationHandler: func(ctx context.Context, _ *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
+			<-ctx.Done()
+			withdrawn = time.Since(s.begun)
+			return nil, ctx.Err()
+		}})
+		if result, err := tasks.Call(t.Context(), session, params("x", ""), nil); err != nil || textOf(result) != "done" {
+			t.Errorf("%v, %v", textOf(result), err)
+		}
+		if withdrawn != 4*time.Second || len(s.at["tasks/update"]) > 0 {
+			t.Errorf("withdrawn after %v; updates at %v", withdrawn, s.at["tasks/update"])
+		}
+		_ = session.Close()
+	})
+}
+
 // What is no handle or no task is an error, and not a result that is empty.
 func TestMalformed(t *testing.T) {
 	t.Parallel()

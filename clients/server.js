@@ -1,14 +1,14 @@
-// The demo server as a child process.
+// A server as a child process.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 
-// startServer starts the demo server on a free port and returns when it is
-// ready. The caller must stop it.
-export async function startServer() {
-	const binary = process.env.DEMO_SERVER;
-	assert.ok(binary, 'DEMO_SERVER must name the binary of the demo server');
+// startServer starts the server whose binary an environment variable names, on
+// a free port, and returns when it is ready. The caller must stop it.
+export async function startServer(variable = 'DEMO_SERVER') {
+	const binary = process.env[variable];
+	assert.ok(binary, `${variable} must name the binary of a server`);
 	const child = spawn(binary, [], {
 		env: { ...process.env, MCP_SERVER_PORT: '0', LOG_FORMAT: 'json' },
 		stdio: ['ignore', 'ignore', 'pipe'],

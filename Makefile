@@ -84,6 +84,13 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 conformance: ## the official conformance suite (needs npm)
 	go run ./conformance/run
 
+.PHONY: schemas
+schemas: ## what we take for the protocol's schema against the published one (needs pip)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	python3 -m pip --disable-pip-version-check download -q --no-deps --no-binary mcp --require-hashes -d "$$dir" -r internal/schematest/requirements.txt; \
+	tar -xzf "$$dir"/mcp-*.tar.gz -C "$$dir" --strip-components=1; \
+	SLUICE_TEST_SCHEMAS="$$dir/schema" go test -count=1 -run TestPublished ./internal/schematest
+
 .PHONY: clients
 clients: ## real clients that others wrote (needs npm)
 	bash clients/run

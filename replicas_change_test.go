@@ -80,7 +80,7 @@ func TestChangeWhileTheStreamMoves(t *testing.T) {
 			m.change(m.cl.sites[0])
 			time.Sleep(time.Second)
 			note := m.note()
-			late := newSite("late", newTap("late", m.cl.shared), testServer(), m.cl.opts)
+			late := newSite(m.t, "late", newTap("late", m.cl.shared), testServer(), m.cl.opts)
 			m.change(late) // it begins with what has changed
 			m.cl.sites = append(m.cl.sites, late)
 			m.come(len(m.cl.sites) - 1)
@@ -137,7 +137,7 @@ func newMove(t *testing.T, change func(*site)) *move {
 	m.from, m.to = &hooked{Store: m.cl.shared}, &hooked{Store: m.cl.shared}
 	for i, s := range []store.Store{m.from, m.to, m.cl.shared} {
 		name := string(rune('0' + i))
-		m.cl.sites = append(m.cl.sites, newSite(name, newTap(name, s), testServer(), m.cl.opts))
+		m.cl.sites = append(m.cl.sites, newSite(t, name, newTap(name, s), testServer(), m.cl.opts))
 	}
 	m.cl.warm()
 	m.c.open(t, m.cl.sites[0], m.cl.sites[0])

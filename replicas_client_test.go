@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // A site is one replica as its clients see it: requests go straight to the handler, over
@@ -25,6 +27,7 @@ type site struct {
 	tap     *tap
 	server  *mcp.Server
 	handler *Handler
+	watched http.Handler // the handler, and what it writes is judged
 
 	mu    sync.Mutex
 	down  bool
@@ -68,7 +71,7 @@ func (s *site) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	go func() {
 		s.awake()
-		s.handler.ServeHTTP(c, in)
+		s.watched.ServeHTTP(c, in)
 		c.WriteHeader(http.StatusOK)
 		c.end(io.EOF, false)
 	}()
@@ -219,11 +222,12 @@ func (s *site) kill() {
 }
 
 // newSite starts a replica.
-func newSite(name string, way *tap, server *mcp.Server, opts Options) *site {
+func newSite(t testing.TB, name string, way *tap, server *mcp.Server, opts Options) *site {
 	opts.Store = way
+	h := NewHandler(func(*http.Request) *mcp.Server { return server }, &opts)
 	return &site{
 		name: name, tap: way, server: server, conns: make(map[*conn]struct{}),
-		handler: NewHandler(func(*http.Request) *mcp.Server { return server }, &opts),
+		handler: h, watched: schematest.Watch(t, h),
 	}
 }
 

@@ -244,7 +244,7 @@ func (w *world) launch(i int) *site {
 		}
 		return done
 	}
-	return newSite(name, way, w.server(), Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))})
+	return newSite(w.t, name, way, w.server(), Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))})
 }
 
 // scribe writes a replica's log into the script.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice/internal/schematest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -197,6 +198,7 @@ func newSiteAlone(t *testing.T) *site {
 	server := testServer()
 	s := &site{name: "alone", server: server, conns: make(map[*conn]struct{})}
 	s.handler = NewHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	s.watched = schematest.Watch(t, s.handler)
 	t.Cleanup(func() {
 		s.cut()
 		if err := s.handler.Close(); err != nil {

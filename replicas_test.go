@@ -58,7 +58,7 @@ func newCluster(t *testing.T, n int, opts Options) *cluster {
 
 func (c *cluster) launch() *site {
 	name := strconv.Itoa(len(c.sites))
-	s := newSite(name, newTap(name, c.shared), testServer(), c.opts)
+	s := newSite(c.t, name, newTap(name, c.shared), testServer(), c.opts)
 	c.sites = append(c.sites, s)
 	return s
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // Answers are written into rooms that other calls have used: no client may see a byte of another's.
@@ -24,6 +26,7 @@ func TestAnswersDoNotMix(t *testing.T) {
 	})
 	h := NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	defer h.Close()
+	watched := schematest.Watch(t, h)
 	var wg sync.WaitGroup
 	for client := range 8 {
 		wg.Go(func() {
@@ -32,7 +35,7 @@ func TestAnswersDoNotMix(t *testing.T) {
 				text := strings.Repeat(string(rune('a'+client)), (i*37)%1200) // below, within and beyond the room
 				p := era.call(t, h, "echo", fmt.Sprintf(`{"text":%q}`, text))
 				w := &keepingWriter{header: make(http.Header)}
-				h.ServeHTTP(w, p.request)
+				watched.ServeHTTP(w, p.request)
 				want := fmt.Sprintf(`"structuredContent":{"text":%q}`, text)
 				if w.status != http.StatusOK || !bytes.Contains(w.body.Bytes(), []byte(want)) {
 					t.Errorf("client %d, call %d: status %d, %s", client, i, w.status, w.body.Bytes())

@@ -19,6 +19,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice/internal/schematest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
@@ -34,6 +35,7 @@ func newSiteFor(t *testing.T, shared store.Store, opts Options, getServer func()
 		opts.Store = s.tap
 	}
 	s.handler = NewHandler(func(*http.Request) *mcp.Server { return getServer() }, &opts)
+	s.watched = schematest.Watch(t, s.handler)
 	t.Cleanup(func() {
 		s.cut()
 		if err := s.handler.Close(); err != nil {

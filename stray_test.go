@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // What a handler says after its call must not reach the client of another call that has got the same SDK session.
@@ -42,7 +44,7 @@ func TestStrayMessagesReachNobody(t *testing.T) {
 			r.Header.Set(k, v)
 		}
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		schematest.Watch(t, h).ServeHTTP(w, r)
 		return w.Body.String()
 	}
 	call("first")

@@ -29,7 +29,7 @@ func TestRefusedSubscriptionKeepsTheOneBefore(t *testing.T) {
 			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 		})
 		shared := memory.New()
-		at := newSite("0", newTap("0", shared), server, Options{})
+		at := newSite(t, "0", newTap("0", shared), server, Options{})
 		defer func() {
 			at.cut()
 			_ = at.handler.Close()

@@ -220,7 +220,7 @@ func newTasks(t *testing.T, n int) (*cluster, *executions) {
 	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
 	for i := range n {
 		name := fmt.Sprint(i)
-		cl.sites = append(cl.sites, newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+		cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts))
 	}
 	return cl, ran
 }
@@ -546,7 +546,7 @@ func TestTaskAfter(t *testing.T) {
 		cl, ran := newTasks(t, 0)
 		cl.opts.TaskAfter = 2 * time.Second
 		for _, name := range []string{"0", "1"} {
-			cl.sites = append(cl.sites, newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+			cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts))
 		}
 		return cl, ran
 	}
@@ -640,7 +640,7 @@ func tasksUnderTrouble(t *testing.T, seed uint64) {
 		mu.Lock()
 		defer mu.Unlock()
 		name := fmt.Sprint(len(cl.sites))
-		s := newSite(name, newTap(name, cl.shared), taskServer(ran), cl.opts)
+		s := newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts)
 		cl.sites = append(cl.sites, s)
 		sites[i] = s
 	}

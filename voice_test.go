@@ -435,7 +435,7 @@ func TestInitializedIsHeard(t *testing.T) {
 						}
 					},
 				})
-				sites = append(sites, newSite(name, newTap(name, shared), server, Options{}))
+				sites = append(sites, newSite(t, name, newTap(name, shared), server, Options{}))
 			}
 			c := newClient("2025-11-25")
 			for i, other := range []int{0, 1} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/auth"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // An endpoint is a real one, with the tools whoami, delete (which needs two scopes of its own) and
@@ -49,7 +50,7 @@ func startEndpoint(t *testing.T, change func(*auth.Config), wrap func(http.Handl
 	if err != nil {
 		t.Fatal(err)
 	}
-	var inner http.Handler = handler
+	inner := schematest.Watch(t, handler)
 	if wrap != nil {
 		inner = wrap(inner)
 	}

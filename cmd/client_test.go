@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 func TestDemo(t *testing.T) {
@@ -26,7 +28,7 @@ func TestDemo(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			client := start(t, nil, clientBinary, append([]string{"--url", server.url}, test.args...)...)
+			client := start(t, nil, clientBinary, append([]string{"--url", schematest.Front(t, server.url) + "/mcp"}, test.args...)...)
 			if code := client.wait(patience); code != 0 {
 				t.Errorf("exit code %d", code)
 			}

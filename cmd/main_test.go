@@ -81,6 +81,8 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
+	sent   string // to it
+	exempt string // why what it answers is not judged by the schema, if it is not
 	stdout output
 	stderr output
 	exited chan struct{}
@@ -107,6 +109,9 @@ func start(t *testing.T, env []string, binary string, args ...string) *process {
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
+		if p.sent != "" {
+			p.judge()
+		}
 		if t.Failed() {
 			t.Logf("%s: %v\nstdout:\n%s\nstderr:\n%s", filepath.Base(binary), p.cmd.ProcessState, p.stdout.String(), p.stderr.String())
 		}

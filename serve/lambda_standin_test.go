@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // A standIn is a Lambda function with a URL: it starts instances as it needs them, sends each one request at a time, freezes
@@ -77,7 +79,7 @@ const lambdaPatience = 20 * time.Second
 // newStandIn returns a function without instances. start runs the program that is to be one.
 func newStandIn(t *testing.T, start program) *standIn {
 	f := &standIn{t: t, timeout: time.Minute, start: start}
-	front := httptest.NewServer(http.HandlerFunc(f.serveURL))
+	front := httptest.NewServer(schematest.Watch(t, http.HandlerFunc(f.serveURL)))
 	t.Cleanup(front.Close)
 	f.url = front.URL
 	return f

@@ -55,10 +55,10 @@ func TestAbandoned(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			if tt.after == 0 {
-				abandon(t, serve(t), many, tt.leave, 0, tt.bytes)
+				abandon(t, serve(t, counted), many, tt.leave, 0, tt.bytes)
 				return
 			}
-			synctest.Test(t, func(t *testing.T) { abandon(t, serve(t, virtual), many, tt.leave, tt.after, tt.bytes) })
+			synctest.Test(t, func(t *testing.T) { abandon(t, serve(t, virtual, counted), many, tt.leave, tt.after, tt.bytes) })
 		})
 	}
 }

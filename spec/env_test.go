@@ -17,6 +17,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // The revisions, oldest first.
@@ -49,6 +50,7 @@ type config struct {
 	options sluice.Options
 	server  func(*mcp.ServerOptions)
 	pipe    bool // net.Pipe instead of TCP, for virtual time
+	counted bool // memory or time is: nothing watches what the endpoint writes, and remembers it
 
 	readTimeout time.Duration                                 // of the http.Server; none if zero
 	wrap        func(e *env, inner http.Handler) http.Handler // middleware around it all; none if nil
@@ -82,6 +84,9 @@ func serve(t *testing.T, edits ...func(*config)) *env {
 		e.connect = func() (net.Conn, error) { return net.Dial("tcp", e.addr) }
 	}
 	var root http.Handler = mux
+	if !c.counted {
+		root = schematest.Watch(t, mux)
+	}
 	if c.wrap != nil {
 		root = c.wrap(e, root)
 	}
@@ -128,6 +133,7 @@ func (e *env) drained(t *testing.T) {
 }
 
 func virtual(c *config) { c.pipe = true }
+func counted(c *config) { c.counted = true }
 
 // authenticated requires a bearer token, by the SDK's middleware, so that the endpoint knows who calls: alice and
 // bob are people, anonymous-1 and anonymous-2 tokens whose issuer names nobody. How tokens are judged is section 8.

@@ -239,7 +239,7 @@ func testS06(t *testing.T) {
 		},
 	} {
 		t.Run(v, func(t *testing.T) {
-			e := serve(t)
+			e := serve(t, counted)
 			_, stalled := open(t, e, false)
 			if _, err := stalled.br.Peek(1); err != nil { // it is there, and then never reads again
 				t.Fatal(err)

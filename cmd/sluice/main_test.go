@@ -8,6 +8,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sluice-mcp/sluice/e2e"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 func TestMain(m *testing.M) {
@@ -18,6 +19,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	demo := e2e.Start(t, e2e.Command("./cmd/mcp-server-demo"), e2e.SSE("/sse"))
+	base := schematest.Front(t, demo.URL())
 	checkout, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -30,8 +32,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			base := demo.URL()[:len(demo.URL())-len("/mcp")]
-			env.Vars = append(env.Vars, "URL="+demo.URL(), "BASE="+base, "CHECKOUT="+checkout, "BIN="+filepath.Dir(sluice))
+			env.Vars = append(env.Vars, "URL="+base+"/mcp", "BASE="+base, "CHECKOUT="+checkout, "BIN="+filepath.Dir(sluice))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

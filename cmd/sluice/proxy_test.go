@@ -21,6 +21,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/e2e"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // token is what an identity platform makes: it says when it expires, and nothing else that matters here.
@@ -33,18 +34,18 @@ func token(life time.Duration) string {
 func protected(t *testing.T, good string) *httptest.Server {
 	t.Helper()
 	demo := e2e.Start(t, e2e.Command("./cmd/mcp-server-demo"))
-	target, err := url.Parse(demo.URL())
+	front, err := url.Parse(schematest.Front(t, demo.URL()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	target.Path = ""
-	behind := httputil.NewSingleHostReverseProxy(target)
+	behind := httputil.NewSingleHostReverseProxy(front)
 	behind.FlushInterval = -1
 	gate := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer "+good {
 			http.Error(w, "who are you?", http.StatusUnauthorized)
 			return
 		}
+		_ = http.NewResponseController(w).EnableFullDuplex() // see proxy.Forward
 		behind.ServeHTTP(w, r)
 	}))
 	t.Cleanup(gate.Close)

@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/e2e"
 	"github.com/sluice-mcp/sluice/internal/proxy"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 const patience = 20 * time.Second
@@ -31,6 +32,7 @@ type client struct {
 	out  *bufio.Reader
 	pipe *io.PipeReader
 	done chan error
+	said *schematest.Conversation
 
 	patience time.Duration
 }
@@ -54,9 +56,11 @@ func bridgeThrough(t *testing.T, url string, transport interface {
 	inR, inW := io.Pipe()
 	outR, outW := io.Pipe()
 	c := newClient(t, inW, outR)
+	c.said = schematest.NewConversation(t, schematest.Server) // tests send what they like
+	c.out = bufio.NewReader(c.said.Lines(schematest.Server, outR))
 	b := &proxy.Bridge{URL: url, Transport: transport, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	go func() {
-		err := b.Run(t.Context(), inR, outW)
+		err := b.Run(t.Context(), c.said.Lines(schematest.Client, inR), outW)
 		_ = outW.Close()
 		transport.CloseIdleConnections()
 		c.done <- err
@@ -308,12 +312,13 @@ func serve(t *testing.T) *server {
 		return nil, ctx.Err()
 	})
 	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return m }, nil)
+	watched := schematest.Watch(t, h)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case s.requests <- r:
 		default:
 		}
-		h.ServeHTTP(w, r)
+		watched.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() {
 		h.Close()
@@ -428,6 +433,7 @@ func TestEndOfInput(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	c := bridge(t, s.URL)
+	c.said.Exempt("two eras on one connection")
 	open(c)
 	c.send(modern("l", "subscriptions/listen", `"notifications":{"toolsListChanged":true}`))
 	if got := c.receive(); got["method"] != "notifications/subscriptions/acknowledged" {

@@ -36,6 +36,9 @@ func Forward(target *url.URL, transport http.RoundTripper, log *slog.Logger) htt
 			http.Error(w, "sluice proxy: this is for programs on this machine, not for web pages", http.StatusForbidden)
 			return
 		}
+		// Else the first byte of a response closes the request's body. A transport that looks only then whether the body is
+		// over takes the request for failed, and cuts the response off.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		guarded.ServeHTTP(w, r)
 	})
 }

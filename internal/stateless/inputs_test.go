@@ -16,6 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
 // asker is a tool that asks for what is in asks and then says what it got.
@@ -89,7 +90,7 @@ func ask(t *testing.T, h http.Handler, tool, caps string, params map[string]any,
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
+	schematest.Watch(t, h).ServeHTTP(w, r)
 	reply := modernReply{Status: w.Code}
 	if err := json.Unmarshal(w.Body.Bytes(), &reply); err != nil {
 		t.Fatalf("%d %s: %v", w.Code, w.Body, err)

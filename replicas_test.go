@@ -473,6 +473,42 @@ func TestChangesReachEveryReplica(t *testing.T) {
 	})
 }
 
+// Interest that comes back while a slow server still unsubscribes is not lost.
+func TestInterestComesBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, 1, Options{})
+		unsubscribing := make(chan struct{}, 10)
+		server := mcp.NewServer(&mcp.Implementation{Name: "slow", Version: "1"}, &mcp.ServerOptions{
+			SubscribeHandler: func(context.Context, *mcp.SubscribeRequest) error { return nil },
+			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error {
+				unsubscribing <- struct{}{}
+				time.Sleep(5 * time.Second)
+				return nil
+			},
+		})
+		slow := newSite("slow", newTap("slow", cl.shared), server, Options{})
+		cl.sites = append(cl.sites, slow)
+		modern(t, slow, "tools/list", "", "").wantStatus(t, "list", http.StatusOK) // it knows its server now
+		c := newClient("2025-11-25")
+		c.open(t, cl.sites[0], cl.sites[0])
+		heard := listenTo("it", c.get(t, cl.sites[0], ""))
+		c.post(t, cl.sites[0], subscribe(true)).wantStatus(t, "subscribe", http.StatusOK)
+		time.Sleep(time.Second)
+		c.post(t, cl.sites[0], subscribe(false)).wantStatus(t, "unsubscribe", http.StatusOK)
+		<-unsubscribing // nobody has been interested for a minute
+		c.post(t, cl.sites[0], subscribe(true)).wantStatus(t, "subscribe again", http.StatusOK)
+		time.Sleep(10 * time.Second)
+		if err := server.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: testItem}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if got := heard.heard(); !slices.Equal(got, []string{"resources/updated"}) {
+			t.Errorf("heard %q", got)
+		}
+	})
+}
+
 // TestStateOpensElsewhere carries the sealed state of a multi round-trip request to another replica.
 func TestStateOpensElsewhere(t *testing.T) {
 	t.Parallel()

@@ -58,7 +58,7 @@ func (i *interests) tick() {
 		i.timer.Reset(announceEvery)
 	}
 	i.mu.Unlock()
-	i.subscribe(over, false)
+	i.follow(over)
 }
 
 // want notes interest in resources.
@@ -75,22 +75,38 @@ func (i *interests) want(uris []string) {
 		i.until[uri] = time.Now().Add(interestFor)
 	}
 	i.mu.Unlock()
-	i.subscribe(fresh, true)
+	i.follow(fresh)
 }
 
-func (i *interests) subscribe(uris []string, on bool) {
+// follow has the watchers subscribe to resources that somebody is interested in, and unsubscribe from others.
+func (i *interests) follow(uris []string) {
 	if len(uris) == 0 {
 		return
 	}
-	go i.each(func(e *engine.Engine) { i.watch(e, uris, on) })
+	go i.each(func(e *engine.Engine) { i.watch(e, uris) })
 }
 
-func (i *interests) watch(e *engine.Engine, uris []string, on bool) {
+func (i *interests) watch(e *engine.Engine, uris []string) {
 	for _, uri := range uris {
-		if err := e.WatchResource(i.changes.ctx, uri, on); err != nil {
-			i.changes.log.Info("resource not watched", "uri", uri, "error", err) // a server without subscriptions
+		// The server's handlers take their time, and interest that ended may be back before they have unsubscribed. Whoever is done
+		// last finds what is wanted by then.
+		for {
+			on := i.wanted(uri)
+			if err := e.WatchResource(i.changes.ctx, uri, on); err != nil {
+				i.changes.log.Info("resource not watched", "uri", uri, "error", err) // a server without subscriptions
+			}
+			if i.wanted(uri) == on {
+				break
+			}
 		}
 	}
+}
+
+func (i *interests) wanted(uri string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, known := i.until[uri]
+	return known
 }
 
 // Watched subscribes the watcher of an engine that has just begun to be watched.
@@ -98,7 +114,7 @@ func (c *Changes) Watched(e *engine.Engine) {
 	c.interests.mu.Lock()
 	uris := slices.Collect(maps.Keys(c.interests.until))
 	c.interests.mu.Unlock()
-	c.interests.watch(e, uris, true)
+	c.interests.watch(e, uris)
 }
 
 // Interested tells everybody, this replica too, of resources that a client here has subscribed to just now. To announce

@@ -487,7 +487,7 @@ func TestInterestComesBack(t *testing.T) {
 				return nil
 			},
 		})
-		slow := newSite("slow", newTap("slow", cl.shared), server, Options{})
+		slow := newSite(t, "slow", newTap("slow", cl.shared), server, Options{})
 		cl.sites = append(cl.sites, slow)
 		modern(t, slow, "tools/list", "", "").wantStatus(t, "list", http.StatusOK) // it knows its server now
 		c := newClient("2025-11-25")

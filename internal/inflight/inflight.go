@@ -127,11 +127,12 @@ func (c *Calls) LetGo(shared bool) {
 		// Not 503, which says that a call was not begun and can be sent again.
 		r.Answer(wire.AppendError(nil, r.ID, e), http.StatusOK)
 	}
-	bound := time.After(time.Second)
-	for _, r := range open { // an answer that goes through a log is shown when it is there
+	bound := time.After(time.Second) // for all of them: it comes once
+	for _, r := range open {         // an answer that goes through a log is shown when it is there
 		select {
 		case <-r.Stream.Safe():
 		case <-bound:
+			return
 		}
 	}
 }

@@ -122,11 +122,13 @@ func TestShape(t *testing.T) {
 		"soon":    {1, View{}, func(t *testing.T, st *run.Stream) { time.Sleep(tick); end(t, st, "R") }, asJSON, "R"},
 		"late":    {1, View{}, func(t *testing.T, st *run.Stream) { time.Sleep(3 * tick); end(t, st, "R") }, asEvents, ":\n\n" + event("", "R")},
 		"late, but patience is long": {
-			1, View{Patience: LongPatience},
+			1,
+			View{Patience: LongPatience},
 			func(t *testing.T, st *run.Stream) { time.Sleep(4 * time.Second); end(t, st, "R") }, asJSON, "R",
 		},
 		"message first": {
-			1, View{},
+			1,
+			View{},
 			func(t *testing.T, st *run.Stream) {
 				time.Sleep(tick)
 				say(t, st, "m")
@@ -139,11 +141,13 @@ func TestShape(t *testing.T) {
 			1, View{}, func(t *testing.T, st *run.Stream) { say(t, st, "m"); end(t, st, "R") }, asEvents, event("", "m") + event("", "R"),
 		},
 		"with IDs": {
-			1, View{IDs: true},
+			1,
+			View{IDs: true},
 			func(t *testing.T, st *run.Stream) { say(t, st, "m"); end(t, st, "R") }, asEvents, event("S-0", "m") + event("S-1", "R"),
 		},
 		"prelude": {
-			1, View{Prelude: []byte("event: endpoint\ndata: /\n\n")},
+			1,
+			View{Prelude: []byte("event: endpoint\ndata: /\n\n")},
 			func(t *testing.T, st *run.Stream) { say(t, st, "m"); end(t, st, "R") },
 			asEvents, "event: endpoint\ndata: /\n\n" + event("", "m") + event("", "R"),
 		},
@@ -153,7 +157,8 @@ func TestShape(t *testing.T) {
 			1, View{Batch: true}, func(t *testing.T, st *run.Stream) { end(t, st, "1") }, asJSON, "[1]",
 		},
 		"batch, one of two late": {
-			2, View{Batch: true},
+			2,
+			View{Batch: true},
 			func(t *testing.T, st *run.Stream) { end(t, st, "1"); time.Sleep(3 * tick); end(t, st, "2") },
 			asEvents, event("", "1") + event("", "2"),
 		},

@@ -78,7 +78,7 @@ func TestAccept(t *testing.T) {
 				t.Fatalf("taken: %v", ok)
 			}
 			if !c.want {
-				refused(t, w, http.StatusNotAcceptable, wire.CodeInvalidRequest, "")
+				_ = refused(t, w, http.StatusNotAcceptable, wire.CodeInvalidRequest, "")
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestContentType(t *testing.T) {
 				t.Fatalf("taken: %v", ok)
 			}
 			if !c.want {
-				refused(t, w, http.StatusUnsupportedMediaType, wire.CodeInvalidRequest, "")
+				_ = refused(t, w, http.StatusUnsupportedMediaType, wire.CodeInvalidRequest, "")
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func TestBody(t *testing.T) {
 				t.Fatalf("taken: %v", ok)
 			}
 			if !ok {
-				refused(t, w, c.status, c.code, "")
+				_ = refused(t, w, c.status, c.code, "")
 			} else if p.Message.Method != "ping" || p.Message.ID != "7" || p.Batch != nil {
 				t.Errorf("read %+v", p)
 			}
@@ -225,7 +225,7 @@ func TestWhichEra(t *testing.T) {
 				if c.want.code == 0 {
 					t.Fatalf("refused: HTTP %d %s", w.Code, w.Body)
 				}
-				refused(t, w, http.StatusBadRequest, c.want.code, c.want.id)
+				_ = refused(t, w, http.StatusBadRequest, c.want.code, c.want.id)
 				return
 			}
 			if got := (want{stateless: p.Stateless, batch: len(p.Batch), malformed: p.Malformed != nil}); got != c.want {

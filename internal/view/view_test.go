@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,7 +63,8 @@ func (s *shown) want(t *testing.T, contentType, body string) {
 // client notes how it is written to.
 type client struct {
 	*httptest.ResponseRecorder
-	flush    error // what flushing it comes to
+	mu       sync.Mutex // of the body
+	flush    error      // what flushing it comes to
 	write    error
 	deadline time.Time
 }
@@ -73,7 +75,16 @@ func (c *client) Write(p []byte) (int, error) {
 	if c.write != nil {
 		return 0, c.write
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.ResponseRecorder.Write(p)
+}
+
+// text is what has been written until now.
+func (c *client) text() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Body.String()
 }
 
 func (c *client) SetWriteDeadline(at time.Time) error {
@@ -259,8 +270,8 @@ func TestKeepAlive(t *testing.T) {
 		time.Sleep(9 * time.Second) // nothing until 26 s
 		synctest.Wait()
 		const before = ":\n\n: keep-alive\n\n"
-		if want := before + event("", "m"); s.w.Body.String() != want {
-			t.Errorf("%q, want %q", s.w.Body, want)
+		if want := before + event("", "m"); s.w.text() != want {
+			t.Errorf("%q, want %q", s.w.text(), want)
 		}
 		time.Sleep(12 * time.Second) // 26 s and 36 s
 		end(t, st, "R")

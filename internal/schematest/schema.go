@@ -51,21 +51,25 @@ type envelope struct {
 //
 // The same goes for all messages when revision is "", which means that none has been agreed on.
 func Check(revision string, from Side, text []byte, method string) error {
-	g, err := read()
-	if err != nil {
-		return err
-	}
 	var m envelope
 	if err := json.Unmarshal(text, &m); err != nil {
+		return err
+	}
+	return m.check(revision, from, method)
+}
+
+func (m *envelope) check(revision string, from Side, method string) error {
+	g, err := read()
+	if err != nil {
 		return err
 	}
 	if m.Version != "2.0" {
 		return fmt.Errorf("jsonrpc is %q", m.Version)
 	}
 	if m.Method != nil {
-		return g.sent(revision, from, &m)
+		return g.sent(revision, from, m)
 	}
-	return g.answered(revision, from, &m, method)
+	return g.answered(revision, from, m, method)
 }
 
 // sent judges a request or a notification.

@@ -126,13 +126,17 @@ func (c *Conversation) wrote(j *judge, from Side, text []byte) {
 	}
 	var m envelope
 	answers := request{revision: c.speaks()}
-	if json.Unmarshal(text, &m) == nil {
+	err := json.Unmarshal(text, &m)
+	if err == nil {
 		answers = c.note(from, &m)
 	}
 	if !slices.Contains(j.judged, from) {
 		return
 	}
-	if err := Check(answers.revision, from, text, answers.method); err != nil {
+	if err == nil {
+		err = m.check(answers.revision, from, answers.method)
+	}
+	if err != nil {
 		j.report(from, answers.revision, text, err)
 	}
 }
@@ -178,10 +182,10 @@ func (c *Conversation) note(from Side, m *envelope) request {
 			Elicitation *struct{} `json:"elicitation"`
 		} `json:"capabilities"`
 	}
-	_ = json.Unmarshal(m.Params, &params) // tests send anything
-	c.elicits = c.elicits || params.Capabilities.Elicitation != nil
 	this := request{*m.Method, c.revision}
 	if from == Client {
+		_ = json.Unmarshal(m.Params, &params) // tests send anything
+		c.elicits = c.elicits || params.Capabilities.Elicitation != nil
 		for _, revision := range []string{params.Revision, params.Meta.Revision} {
 			if slices.Contains(Revisions, revision) {
 				this.revision = revision

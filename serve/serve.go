@@ -60,10 +60,14 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 		return fail(exitUsage, err)
 	}
 
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	// From the first signal on, the next one has its default effect again.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	context.AfterFunc(signaled, func() {
+		stop() // first: when we say that we stop, the next signal has its default effect again
+		cancel()
+	})
 
 	work := app.Run
 	if cmd.Healthcheck {

@@ -27,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -498,9 +499,7 @@ func TestNginxControllersGetTheSame(t *testing.T) {
 		want = append(want, m[1])
 	}
 	data := func(controller string) map[string]string {
-		var patch struct {
-			Data map[string]string `json:"data"`
-		}
+		var patch corev1.ConfigMap
 		if err := yaml.UnmarshalStrict(read(t, "kubernetes/ingress-nginx/configmap-"+controller+".yaml"), &patch); err != nil {
 			t.Fatal(err)
 		}

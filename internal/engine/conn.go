@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -46,6 +47,7 @@ var errNoClient = errors.New("nobody is there to answer")
 // conn is the SDK's view of a client. It never breaks: a message that cannot be
 // delivered is an error to whoever said it, because sessions outlive connections.
 type conn struct {
+	own atomic.Pointer[mcp.ServerSession] // the SDK's, if it has an ID; nil until it is connected
 	id  string
 	out Outlet
 	in  chan jsonrpc.Message
@@ -135,7 +137,7 @@ func (c *conn) Write(ctx context.Context, m jsonrpc.Message) error {
 		}
 		return nil
 	case *jsonrpc.Request:
-		out := Outgoing{Method: m.Method, Params: m.Params, Speaker: speakerOf(ctx)}
+		out := Outgoing{Method: m.Method, Params: m.Params, Speaker: c.speaker(ctx)}
 		if call := callOf(ctx); call != nil && m.Method == "notifications/progress" {
 			if call.token == nil {
 				return nil // progress may only name a token that the client gave (Progress, "Behavior Requirements")

@@ -37,6 +37,9 @@ func (e *Engine) Connect(ctx context.Context, id string, state *mcp.ServerSessio
 	if err != nil {
 		return nil, fmt.Errorf("connecting the server: %w", err)
 	}
+	if id != "" {
+		c.own.Store(ss)
+	}
 	return &Session{engine: e, ss: ss, conn: c}, nil
 }
 

@@ -22,14 +22,8 @@ func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 		req = fittedRequest(req)
 		ss, ok := req.GetSession().(*mcp.ServerSession)
-		if !ok || ss.ID() == "" || e.Voice == nil {
-			return next(ctx, method, req)
-		}
-		if speaker, _ := ctx.Value(speakerKey{}).(*speaking); speaker == nil || speaker.through != ss {
-			ctx = &speaking{ctx, ss, ss}
-		}
 		res, err := next(ctx, method, req)
-		if err == nil || !isClosed(err) {
+		if err == nil || !ok || ss.ID() == "" || e.Voice == nil || !isClosed(err) {
 			return res, err
 		}
 		s, done, missing := e.Voice(ctx, e, ss.ID())
@@ -40,22 +34,25 @@ func voiced(e *Engine, next mcp.MethodHandler) mcp.MethodHandler {
 		if s.ss == ss {
 			return res, err
 		}
-		return next(&speaking{ctx, ss, s.ss}, method, withSession(req, s.ss))
+		return next(&speaking{ctx, ss}, method, withSession(req, s.ss))
 	}
 }
 
 type speakerKey struct{}
 
-// speaking is the context of what is said on one SDK session, and sent through it or another.
+// speaking is the context of what is said on one SDK session, and sent through the one that has taken its place.
 type speaking struct {
 	context.Context
-	on, through *mcp.ServerSession
+	on *mcp.ServerSession
 }
 
-// speakerOf returns the SDK session that something is said on, or nil if it has no ID.
-func speakerOf(ctx context.Context) any {
-	if c, ok := ctx.Value(speakerKey{}).(*speaking); ok {
-		return c.on
+// speaker returns the SDK session that something is said on which is sent through this connection, or nil if it has no ID.
+func (c *conn) speaker(ctx context.Context) any {
+	if s, ok := ctx.Value(speakerKey{}).(*speaking); ok {
+		return s.on
+	}
+	if own := c.own.Load(); own != nil {
+		return own
 	}
 	return nil
 }

@@ -253,6 +253,12 @@ func TestTaskAtAnyReplica(t *testing.T) {
 		if n := ran.of("work 1"); n != 1 {
 			t.Errorf("it ran %d times", n)
 		}
+		// What it says last is told, though it may be over at once.
+		quick := c.call(t, cl.sites[0], "work", `{"ID":"2","MS":0}`)
+		time.Sleep(time.Second)
+		if r := c.get(t, cl.sites[1], quick.TaskID); r.State != "completed" || r.Message != "1 of 2" {
+			t.Errorf("over at once, it says %+v", r)
+		}
 		// Its end can be seen for its time to live and a while more, and then it is unknown.
 		time.Sleep(76 * time.Minute)
 		if r := c.get(t, cl.sites[1], h.TaskID); r.Error == nil || r.Error.Code != -32602 {

@@ -36,7 +36,7 @@ type work struct {
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
-	said  string      // not written yet
+	said  string      // the last, which may not be written yet
 	timer *time.Timer // for what was said; nil when nothing waits
 	last  time.Time
 	over  bool
@@ -161,8 +161,7 @@ func (w *work) run(r *Record, round Round) {
 			return
 		}
 	}
-	w.stopTalking()
-	w.finish(o)
+	w.finish(o, w.stopTalking())
 	w.cancel(nil)
 }
 
@@ -193,10 +192,12 @@ func (w *work) execute(r *Record, round Round) Outcome {
 
 // finish writes an outcome, and tries until the task is kept no longer: work that is done must not be lost to an
 // outage of the store.
-func (w *work) finish(o Outcome) {
+//
+// said is what the handler said last, which may not have been written: a round can be over sooner.
+func (w *work) finish(o Outcome, said string) {
 	k := w.k
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := w.write(o)
+		err := w.write(o, said)
 		if errors.Is(err, ErrTooLarge) {
 			o = Outcome{Err: wire.Internal("The tool asks for " + ErrTooLarge.Error())}
 			continue
@@ -215,7 +216,7 @@ func (w *work) finish(o Outcome) {
 	k.pages.remove(w.id)
 }
 
-func (w *work) write(o Outcome) error {
+func (w *work) write(o Outcome, said string) error {
 	k, ctx := w.k, w.k.ctx
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -236,6 +237,9 @@ func (w *work) write(o Outcome) error {
 			return false, errLost
 		}
 		params = r.Params
+		if said != "" {
+			r.Message = said
+		}
 		r.end(o, result, time.Now())
 		return true, nil
 	})
@@ -294,11 +298,13 @@ func (w *work) tell() {
 	}
 }
 
-func (w *work) stopTalking() {
+// stopTalking ends the status messages, and returns the last.
+func (w *work) stopTalking() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.over = true
 	if w.timer != nil {
 		w.timer.Stop()
 	}
+	return w.said
 }

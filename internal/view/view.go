@@ -156,17 +156,17 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 	first := !v.IDs && len(v.Prelude) == 0
 	for {
 		events, ended, err := rd.Next()
-		if first && len(events) == 0 && !ended {
-			// Some proxies (nginx, over HTTP/2) pass the headers on with the first byte of the body only.
-			out.buf = append(out.buf, ":\n\n"...)
-			out.flush()
-		}
-		first = false
 		for _, e := range events {
 			if out.event(st.ID, e, v.IDs && !e.Unlogged) && !e.Unlogged {
 				known, reminded = v.IDs, true
 			}
 		}
+		if first && len(out.buf) == 0 && !ended {
+			// Some proxies (nginx, over HTTP/2) pass the headers on with the first byte of the body only.
+			out.buf = append(out.buf, ":\n\n"...)
+			out.flush()
+		}
+		first = false
 		if retry, released := rd.Released(); released && !ended && (known || err != nil) {
 			if !reminded {
 				out.lastID(st.ID, v.After)

@@ -200,6 +200,13 @@ func taskServer(ran *executions) *mcp.Server {
 	})
 	add("panics", prefer, nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
 	add("auto", TaskOptions{}, nil, work)
+	add("unwritable", TaskOptions{}, nil, func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		res, err := work(ctx, req, in)
+		if err == nil {
+			res.StructuredContent = panicking{}
+		}
+		return res, err
+	})
 	add("ask", prefer, &mcp.ToolAnnotations{ReadOnlyHint: true}, func(_ context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		a, okA := req.Params.InputResponses["a"].(*mcp.ElicitResult)
 		b, okB := req.Params.InputResponses["b"].(*mcp.ElicitResult)
@@ -213,6 +220,11 @@ func taskServer(ran *executions) *mcp.Server {
 	})
 	return s
 }
+
+// panicking is a value that a handler returns and nobody can write.
+type panicking struct{}
+
+func (panicking) MarshalJSON() ([]byte, error) { panic("by the value") }
 
 // newTasks returns a cluster of replicas with the same tools.
 func newTasks(t *testing.T, n int) (*cluster, *executions) {
@@ -582,6 +594,13 @@ func TestTaskAfter(t *testing.T) {
 			c.cancel(t, cl.sites[1], h.TaskID)
 			time.Sleep(time.Second)
 			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "cancelled" {
+				t.Errorf("it is %+v", r)
+			}
+		},
+		"long, and its result panics": func(t *testing.T, cl *cluster, _ *executions) {
+			h := c.call(t, cl.sites[0], "unwritable", `{"MS":5000}`)
+			time.Sleep(4 * time.Second)
+			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "failed" || r.Error == nil || r.Error.Code != -32603 {
 				t.Errorf("it is %+v", r)
 			}
 		},

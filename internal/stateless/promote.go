@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/modelcontextprotocol/go-sdk/mcp"
-
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/task"
@@ -32,12 +30,6 @@ type promotion struct {
 	say func(string) // once it is a task
 }
 
-type finished struct {
-	res  mcp.Result
-	caps *mcp.ClientCapabilities
-	err  error
-}
-
 const (
 	ordinary int32 = iota + 1 // the result came first, or the client has left
 	promoted
@@ -55,12 +47,7 @@ func (p *Endpoint) promoteAfter(dst []byte, rn *run.Run, c *call, tool engine.To
 	e, extra, params := c.engine, c.extra, asked.Params // the call's room is used again when it has been answered
 	record := &task.Record{Principal: c.principal, Round: 1}
 	go func() {
-		var f finished
-		f.err = e.Safely("tools/call", func() (err error) {
-			f.res, f.caps, err = p.execute(ctx, e, extra, record, params, &taskOutlet{before: m})
-			return err
-		})
-		m.done <- f
+		m.done <- p.execute(ctx, e, extra, record, params, &taskOutlet{before: m})
 		cancel(nil)
 	}()
 
@@ -90,21 +77,8 @@ func (p *Endpoint) promoteAfter(dst []byte, rn *run.Run, c *call, tool engine.To
 	}
 	p.Tasks.Keeper.Begin(r, func(taskCtx context.Context, _ *task.Record, _ json.RawMessage, say func(string)) task.Outcome {
 		m.promote(say)
-		var f finished
-		select {
-		case f = <-m.done:
-		case <-taskCtx.Done():
-			cancel(context.Cause(taskCtx))
-			f = <-m.done
-		}
-		if f.err != nil {
-			return failed(f.err)
-		}
-		o, err := outcomeOf(e, f.caps, f.res)
-		if err != nil {
-			return failed(err)
-		}
-		return o
+		defer context.AfterFunc(taskCtx, func() { cancel(context.Cause(taskCtx)) })()
+		return outcomeOf(e, <-m.done)
 	})
 	return p.appendHandle(rn.Context(), dst, c, r), nil
 }

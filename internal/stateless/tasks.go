@@ -79,10 +79,7 @@ func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, ask
 	ctx := rn.Context()
 	r, err := p.create(ctx, c, tool, asked)
 	if err != nil {
-		if errors.Is(err, store.ErrUnavailable) {
-			p.Log.Error("a task is not begun", "error", err)
-		}
-		return nil, task.Error(err)
+		return nil, p.taskError(err)
 	}
 	if !rn.Open() { // its client has left without the handle: nobody could ever ask for it
 		p.Tasks.Keeper.Abandon(r)
@@ -100,25 +97,16 @@ func (p *Endpoint) appendHandle(ctx context.Context, dst []byte, c *call, r *tas
 // round executes rounds of a task with a server, on behalf of the client that extra tells of. values has what HTTP middleware knew
 // of the request.
 func (p *Endpoint) round(values context.Context, e *engine.Engine, extra *mcp.RequestExtra) task.Round {
-	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) (o task.Outcome) {
-		err := e.Safely("tools/call", func() (err error) {
-			res, caps, err := p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say})
-			if err == nil {
-				o, err = outcomeOf(e, caps, res)
-			}
-			return err
-		})
-		if err != nil {
-			o = failed(err)
-		}
-		return o
+	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) task.Outcome {
+		return outcomeOf(e, p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say}))
 	}
 }
 
-func failed(err error) task.Outcome {
-	e := *engine.ToError(err)
-	e.Code = wire.ModernCode(e.Code)
-	return task.Outcome{Err: &e}
+// finished is what a handler has returned, and what its client is able to do.
+type finished struct {
+	res  mcp.Result
+	caps *mcp.ClientCapabilities
+	err  error
 }
 
 // roundContext ends with the round and has the values of the request.
@@ -135,8 +123,16 @@ func (c *roundContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// execute calls the handler for a round, and returns its result with what the client is able to do.
-func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, out *taskOutlet) (mcp.Result, *mcp.ClientCapabilities, error) {
+// execute calls the handler for a round. A panic of its is its error.
+func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, out *taskOutlet) (f finished) {
+	f.err = e.Safely("tools/call", func() (err error) {
+		f.res, f.caps, err = p.callRound(ctx, e, extra, r, params, out)
+		return err
+	})
+	return f
+}
+
+func (p *Endpoint) callRound(ctx context.Context, e *engine.Engine, extra *mcp.RequestExtra, r *task.Record, params json.RawMessage, out *taskOutlet) (mcp.Result, *mcp.ClientCapabilities, error) {
 	if r.Round > 1 {
 		again := []wire.Pair{}
 		params = wire.RemoveMembers(params, "inputResponses", "requestState")
@@ -174,17 +170,28 @@ func (p *Endpoint) execute(ctx context.Context, e *engine.Engine, extra *mcp.Req
 	return res, server.Capabilities(), err
 }
 
-// outcomeOf is what a handler's result means for its task.
-func outcomeOf(e *engine.Engine, caps *mcp.ClientCapabilities, res mcp.Result) (task.Outcome, error) {
-	if interim := asInterim(res); interim != nil {
-		return askedOf(caps, interim)
+// outcomeOf is what it means for a task that its handler has returned.
+func outcomeOf(e *engine.Engine, f finished) (o task.Outcome) {
+	err := f.err
+	if err == nil {
+		err = e.Safely("tools/call", func() (err error) { // writing a result calls code of the handler's types, too
+			if interim := asInterim(f.res); interim != nil {
+				o, err = askedOf(f.caps, interim)
+				return err
+			}
+			if call, ok := f.res.(*mcp.CallToolResult); ok {
+				o.IsError = call.IsError
+			}
+			o.Result, err = e.AppendModern(nil, f.res, "complete", nil)
+			return err
+		})
 	}
-	isError := false
-	if call, ok := res.(*mcp.CallToolResult); ok {
-		isError = call.IsError
+	if err != nil {
+		failed := *engine.ToError(err)
+		failed.Code = wire.ModernCode(failed.Code)
+		return task.Outcome{Err: &failed}
 	}
-	data, err := e.AppendModern(nil, res, "complete", nil)
-	return task.Outcome{Result: data, IsError: isError}, err
+	return o
 }
 
 // askedOf is the outcome of a round that asks.

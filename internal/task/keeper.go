@@ -59,8 +59,10 @@ type Keeper struct {
 	by      map[string]int   // by principal
 	leaving bool
 	idle    chan struct{} // closed when no work is left; nil while nobody waits
-	sub     store.Subscription
-	heard   map[string]map[*Watch]struct{} // by task ID
+
+	watching sync.Mutex // apart from mu, because it is held while the store is asked for topics
+	sub      store.Subscription
+	heard    map[string]map[*Watch]struct{} // by task ID
 }
 
 // New returns a keeper that works on nothing yet.

@@ -28,8 +28,8 @@ func (k *Keeper) Watch(ctx context.Context, ids []string) (*Watch, error) {
 	for i, id := range ids {
 		topics[i] = recordKey(id)
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.watching.Lock()
+	defer k.watching.Unlock()
 	if k.sub == nil {
 		sub, err := k.Store.Subscribe(ctx, topics...)
 		if err != nil {
@@ -52,8 +52,8 @@ func (k *Keeper) Watch(ctx context.Context, ids []string) (*Watch, error) {
 // Close ends the watch.
 func (w *Watch) Close() {
 	k := w.k
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.watching.Lock()
+	defer k.watching.Unlock()
 	var alone []string
 	for _, id := range w.ids {
 		if delete(k.heard[id], w); len(k.heard[id]) == 0 {
@@ -99,7 +99,7 @@ func (k *Keeper) hear(sub store.Subscription) {
 			if !ok {
 				return
 			}
-			k.mu.Lock()
+			k.watching.Lock()
 			if m.Topic == "" { // something may have been missed
 				for id, watches := range k.heard {
 					for w := range watches {
@@ -111,7 +111,7 @@ func (k *Keeper) hear(sub store.Subscription) {
 			for w := range k.heard[id] {
 				w.note(id)
 			}
-			k.mu.Unlock()
+			k.watching.Unlock()
 		case <-k.ctx.Done():
 			return
 		}

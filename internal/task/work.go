@@ -31,7 +31,7 @@ var errTaking = errors.New("the task is being taken")
 type work struct {
 	k      *Keeper
 	id     string
-	claims int
+	record *Record // as the round began
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -122,7 +122,7 @@ func (k *Keeper) Begin(r *Record, round Round) {
 	k.mu.Lock()
 	w := k.working[r.ID]
 	k.mu.Unlock()
-	w.claims = r.Claims
+	w.record = r
 	k.workers.Go(func() {
 		defer k.release(r.ID, r.Principal)
 		w.run(r, round)
@@ -222,18 +222,16 @@ func (w *work) write(o Outcome, said string) error {
 	defer cancel()
 	var result Large
 	if o.Err == nil && len(o.Asked) == 0 {
-		r, _, err := k.load(ctx, w.id)
-		if err != nil {
-			return err
-		}
+		var err error
 		log := "task-out:" + w.id + ":" + rand.Text()[:8]
-		if result, err = k.write(ctx, log, o.Result, r.kept(time.Now())+time.Duration(r.Keep)*time.Millisecond); err != nil {
+		ttl := w.record.kept(time.Now()) + time.Duration(w.record.Keep)*time.Millisecond
+		if result, err = k.write(ctx, log, o.Result, ttl); err != nil {
 			return err
 		}
 	}
 	params := Large{}
 	r, err := k.change(ctx, w.id, func(r *Record) (bool, error) {
-		if r.Status.Final() || r.Owner != k.Name || r.Claims != w.claims {
+		if r.Status.Final() || r.Owner != k.Name || r.Claims != w.record.Claims {
 			return false, errLost
 		}
 		params = r.Params
@@ -277,7 +275,7 @@ func (w *work) tell() {
 	defer cancel()
 	_, err := w.k.change(ctx, w.id, func(r *Record) (bool, error) {
 		switch {
-		case r.Status.Final() || r.Owner != w.k.Name || r.Claims != w.claims:
+		case r.Status.Final() || r.Owner != w.k.Name || r.Claims != w.record.Claims:
 			w.cancel(errLost)
 			return false, errLost
 		case r.CancelWanted:

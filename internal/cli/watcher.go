@@ -1,12 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -67,7 +65,7 @@ func failureOf(resp *http.Response, err error) error {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case resp.StatusCode >= http.StatusBadRequest:
-		start := peek(resp)
+		start := proxy.Peek(resp)
 		var body struct{ Error struct{ Message string } }
 		if json.Unmarshal(start, &body) == nil && body.Error.Message != "" {
 			if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
@@ -84,16 +82,6 @@ func failureOf(resp *http.Response, err error) error {
 		return unreachable("this is no MCP endpoint: it answers with %q", kind)
 	}
 	return nil
-}
-
-// peek returns the beginning of the body, and leaves it whole.
-func peek(resp *http.Response) []byte {
-	start, _ := io.ReadAll(io.LimitReader(resp.Body, 8<<10)) // what cannot be read is reported by whoever reads it all
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
-	return start
 }
 
 // explain picks what a person can act on: that time is up, how the last exchange failed, what the server says, or else

@@ -76,14 +76,14 @@ func notBegun(resp *http.Response) bool {
 	case http.StatusTooManyRequests:
 		return true
 	case http.StatusServiceUnavailable:
-		e := refusal(peek(resp))
+		e := refusal(Peek(resp))
 		return e != nil && e.Code == wire.CodeBusy
 	}
 	return false
 }
 
-// peek returns the beginning of the body, and leaves it whole.
-func peek(resp *http.Response) []byte {
+// Peek returns the first 64 KiB of a response's body at most, and leaves the body whole.
+func Peek(resp *http.Response) []byte {
 	start, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what cannot be read is reported by whoever reads it all
 	resp.Body = struct {
 		io.Reader
@@ -102,7 +102,7 @@ func forgot(resp *http.Response) bool {
 	case http.StatusNotFound:
 		return true
 	case http.StatusBadRequest:
-		body := peek(resp)
+		body := Peek(resp)
 		if e := refusal(body); e != nil {
 			return e.Code != wire.CodeInvalidParams && forgotten.MatchString(e.Message)
 		}

@@ -40,7 +40,7 @@ func MayBeOld(resp *http.Response) bool {
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return true
 	case http.StatusBadRequest:
-		return refusal(peek(resp)) == nil
+		return refusal(Peek(resp)) == nil
 	}
 	return false
 }

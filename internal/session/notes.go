@@ -202,8 +202,9 @@ func (s *Session) reload() error {
 	// The SDK has no door to its session's level: when no call needs the old one, the next connects with the new one.
 	s.stale = s.stale || rec.LogLevel != s.rec.LogLevel
 	s.rec = *rec
-	if s.server != nil { // the client may have unsubscribed at another replica
-		go s.server.KeepSubscriptions(rec.Subscriptions)
+	if server := s.server; server != nil { // the client may have unsubscribed at another replica
+		// By the list as it is when this runs: what the client subscribes to meanwhile is in the record before it is asked for.
+		go func() { server.KeepSubscriptions(s.Subscribed()) }()
 	}
 	s.refresh()
 	return nil

@@ -80,12 +80,11 @@ func TestChangeWhileTheStreamMoves(t *testing.T) {
 			m.change(m.cl.sites[0])
 			time.Sleep(time.Second)
 			note := m.note()
-			late := newSite(m.t, "late", newTap("late", m.cl.shared), testServer(), m.cl.opts)
+			late := m.cl.launch()
 			m.change(late) // it begins with what has changed
-			m.cl.sites = append(m.cl.sites, late)
 			m.come(len(m.cl.sites) - 1)
 			time.Sleep(time.Second)
-			late.handler.takeNote(note)
+			late.tap.tell(note)
 		},
 		// The old replica dies, and the client comes back a moment later.
 		"dead": func(m *move) {
@@ -135,9 +134,8 @@ type move struct {
 func newMove(t *testing.T, change func(*site)) *move {
 	m := &move{t: t, cl: newCluster(t, 0, Options{}), change: change, c: newClient(wire.Rev1125)}
 	m.from, m.to = &hooked{Store: m.cl.shared}, &hooked{Store: m.cl.shared}
-	for i, s := range []store.Store{m.from, m.to, m.cl.shared} {
-		name := string(rune('0' + i))
-		m.cl.sites = append(m.cl.sites, newSite(t, name, newTap(name, s), testServer(), m.cl.opts))
+	for _, way := range []store.Store{m.from, m.to, m.cl.shared} {
+		m.cl.addOver(way, testServer())
 	}
 	m.cl.warm()
 	m.c.open(t, m.cl.sites[0], m.cl.sites[0])
@@ -175,13 +173,15 @@ func (m *move) heard() (all []string) {
 }
 
 // note returns what was told of the change.
-func (m *move) note() (n replica.Note) {
+func (m *move) note() store.Message {
 	for {
-		if err := json.Unmarshal((<-m.notes.C()).Data, &n); err != nil {
+		told := <-m.notes.C()
+		var n replica.Note
+		if err := json.Unmarshal(told.Data, &n); err != nil {
 			m.t.Fatal(err)
 		}
 		if strings.HasPrefix(n.Kind, "changes.") && n.Kind != "changes.interest" && n.Kind != "changes.who" {
-			return n
+			return told
 		}
 	}
 }

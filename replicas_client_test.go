@@ -25,7 +25,7 @@ import (
 type site struct {
 	name    string
 	tap     *tap
-	server  *mcp.Server
+	server  *mcp.Server // nil if sessions have their own
 	handler *Handler
 	watched http.Handler // the handler, and what it writes is judged
 
@@ -210,6 +210,22 @@ func (s *site) unfreeze() {
 	}
 }
 
+// shut closes the listener, and loses the connections that have not ended after a while.
+func (s *site) shut(patience time.Duration) {
+	s.mu.Lock()
+	s.down = true
+	s.mu.Unlock()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		n := len(s.conns)
+		s.mu.Unlock()
+		if n == 0 {
+			break
+		}
+	}
+	s.cut()
+}
+
 // kill ends the process, as SIGKILL does.
 func (s *site) kill() {
 	s.mu.Lock()
@@ -221,14 +237,13 @@ func (s *site) kill() {
 	_ = s.handler.Close() // to free the memory; nobody can tell
 }
 
-// newSite starts a replica.
-func newSite(t testing.TB, name string, way *tap, server *mcp.Server, opts Options) *site {
-	opts.Store = way
-	h := NewHandler(func(*http.Request) *mcp.Server { return server }, &opts)
-	return &site{
-		name: name, tap: way, server: server, conns: make(map[*conn]struct{}),
-		handler: h, watched: schematest.Watch(t, h),
+// newSite starts a replica; one without a tap shares nothing. Whoever starts it sees to its end.
+func newSite(t testing.TB, name string, way *tap, opts Options, getServer func() *mcp.Server) *site {
+	if way != nil {
+		opts.Store = way
 	}
+	h := NewHandler(func(*http.Request) *mcp.Server { return getServer() }, &opts)
+	return &site{name: name, tap: way, conns: make(map[*conn]struct{}), handler: h, watched: schematest.Watch(t, h)}
 }
 
 // A client speaks one revision of the session era, and sends each request to the replica that it is told.

@@ -26,6 +26,7 @@ import (
 
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
 )
 
@@ -218,8 +219,7 @@ func (w *world) launch(i int) *site {
 	name := fmt.Sprintf("%d#%d", i, w.born)
 	rng := rand.New(rand.NewPCG(w.seed, 1000+uint64(w.born)))
 	w.mu.Unlock()
-	way := newTap(name, w.shared)
-	way.audit = w.audit
+	way := newTap(name, &audited{w.shared, w.audit, name})
 	var mu sync.Mutex
 	way.before = func(op string) fate {
 		mu.Lock()
@@ -244,7 +244,8 @@ func (w *world) launch(i int) *site {
 		}
 		return done
 	}
-	return newSite(w.t, name, way, w.server(), Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))})
+	server := w.server()
+	return newSite(w.t, name, way, Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))}, func() *mcp.Server { return server })
 }
 
 // scribe writes a replica's log into the script.
@@ -346,18 +347,7 @@ func (w *world) befall(i, what int, long, pause, moment time.Duration) {
 			_ = s.handler.Close()
 			time.Sleep(moment)
 		}
-		s.mu.Lock()
-		s.down = true // the listener is closed
-		s.mu.Unlock()
-		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-			s.mu.Lock()
-			n := len(s.conns)
-			s.mu.Unlock()
-			if n == 0 {
-				break
-			}
-		}
-		s.cut()
+		s.shut(2 * time.Second)
 		_ = s.handler.Close()
 		s.kill()
 		restart()
@@ -835,4 +825,84 @@ func (r readFunc) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	r.f()
 	return n, err
+}
+
+// audited is one replica's way to the store, where somebody looks on.
+type audited struct {
+	store.Store
+	audit   *audit
+	replica string
+}
+
+func (a *audited) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
+	err := a.Store.Swap(ctx, key, old, value, ttl)
+	if err == nil {
+		a.audit.swapped(a.replica, key)
+	}
+	return err
+}
+
+func (a *audited) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
+	return a.audit.append(a.replica, log, entries, func() error { return a.Store.Append(ctx, log, at, entries, b) })
+}
+
+// An audit watches what replicas do to the logs of streams: a log has one writer at a time, and
+// the writer changes only by a claim.
+type audit struct {
+	mu      sync.Mutex
+	writers map[string]string         // by log
+	swaps   map[string]map[string]int // by log and replica: the number of its last claim
+	claimed map[string]int            // by log: the number of the claim that its last Claim entry belongs to
+	seq     int
+	wrong   []string
+	stale   int // appends that the fence kept out
+}
+
+func newAudit() *audit {
+	return &audit{writers: make(map[string]string), swaps: make(map[string]map[string]int), claimed: make(map[string]int)}
+}
+
+func (a *audit) swapped(replica, key string) {
+	rest, ok := strings.CutPrefix(key, "run:")
+	if !ok {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	log := "stream:" + rest
+	if a.swaps[log] == nil {
+		a.swaps[log] = make(map[string]int)
+	}
+	a.seq++
+	a.swaps[log][replica] = a.seq
+}
+
+func (a *audit) append(replica, log string, entries [][]byte, do func() error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := do(); err != nil {
+		if a.writers[log] != "" && a.writers[log] != replica {
+			a.stale++
+		}
+		return err
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	claim := entries[0][0] == 'c'
+	switch writer := a.writers[log]; {
+	case writer == "" || writer == replica && !claim:
+		a.writers[log] = replica
+	case !claim:
+		a.wrong = append(a.wrong, fmt.Sprintf("%s appended %q to a log of %s", replica, entries[0], writer))
+	case a.swaps[log] == nil: // a standalone stream: it goes where its client is
+		a.writers[log] = replica
+	default:
+		n := a.swaps[log][replica]
+		if n < a.claimed[log] {
+			a.wrong = append(a.wrong, fmt.Sprintf("%s fenced off %s, which had claimed after it", replica, writer))
+		}
+		a.writers[log], a.claimed[log] = replica, n
+	}
+	return nil
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"github.com/sluice-mcp/sluice/internal/schematest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -29,7 +28,7 @@ func drainAside(t *testing.T, s *site, grace time.Duration) (drained <-chan erro
 		defer cancel()
 		done <- s.handler.Drain(ctx)
 	}()
-	eventually(t, "the replica leaves", s.handler.calls.Leaving)
+	eventually(t, "the replica leaves", func() bool { return s.handler.Ready(t.Context()) != nil })
 	return done
 }
 
@@ -141,7 +140,9 @@ func TestListenerComesBackLate(t *testing.T) {
 					first, second := cl.sites[0], cl.sites[0]
 					switch where {
 					case "alone":
-						first = newSiteAlone(t)
+						server := testServer()
+						first = newAlone(t, Options{}, func() *mcp.Server { return server })
+						first.server = server
 						second = first
 					case "elsewhere":
 						second = cl.sites[1]
@@ -191,21 +192,6 @@ func TestListenerComesBackLate(t *testing.T) {
 			})
 		}
 	}
-}
-
-// newSiteAlone starts a server that shares nothing.
-func newSiteAlone(t *testing.T) *site {
-	server := testServer()
-	s := &site{name: "alone", server: server, conns: make(map[*conn]struct{})}
-	s.handler = NewHandler(func(*http.Request) *mcp.Server { return server }, nil)
-	s.watched = schematest.Watch(t, s.handler)
-	t.Cleanup(func() {
-		s.cut()
-		if err := s.handler.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // TestDeadConnectionElsewhere comes back to the replica that runs the call while another one still shows the stream, on a

@@ -16,7 +16,6 @@ import (
 type tap struct {
 	name  string
 	inner store.Store
-	audit *audit // nil: nobody looks
 
 	mu     sync.Mutex
 	state  tapState
@@ -181,6 +180,19 @@ func (t *tap) loseNotes(d time.Duration) {
 	}
 }
 
+// tell brings a note to the replica once more.
+func (t *tap) tell(m store.Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for s := range t.subs {
+		s.mu.Lock()
+		if s.inner != nil && s.topics[m.Topic] {
+			s.out <- m // has room
+		}
+		s.mu.Unlock()
+	}
+}
+
 // spent returns the operations since the last call, without those that replicas make by the clock.
 func (t *tap) spent() map[string]int {
 	t.mu.Lock()
@@ -219,13 +231,7 @@ func (t *tap) Create(ctx context.Context, key string, value []byte, ttl time.Dur
 }
 
 func (t *tap) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
-	return t.run("swap", func() error {
-		err := t.inner.Swap(ctx, key, old, value, ttl)
-		if err == nil && t.audit != nil {
-			t.audit.swapped(t.name, key)
-		}
-		return err
-	})
+	return t.run("swap", func() error { return t.inner.Swap(ctx, key, old, value, ttl) })
 }
 
 func (t *tap) Touch(ctx context.Context, key string, ttl time.Duration) error {
@@ -237,12 +243,7 @@ func (t *tap) Delete(ctx context.Context, key string) error {
 }
 
 func (t *tap) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
-	return t.run("append", func() error {
-		if t.audit == nil {
-			return t.inner.Append(ctx, log, at, entries, b)
-		}
-		return t.audit.append(t.name, log, entries, func() error { return t.inner.Append(ctx, log, at, entries, b) })
-	})
+	return t.run("append", func() error { return t.inner.Append(ctx, log, at, entries, b) })
 }
 
 func (t *tap) Read(ctx context.Context, log string, from int64, limit int) (entries []store.Entry, next int64, err error) {
@@ -400,66 +401,5 @@ func (s *tapSub) Close() error {
 	s.tap.mu.Lock()
 	defer s.tap.mu.Unlock()
 	delete(s.tap.subs, s)
-	return nil
-}
-
-// An audit watches what replicas do to the logs of streams: a log has one writer at a time, and
-// the writer changes only by a claim.
-type audit struct {
-	mu      sync.Mutex
-	writers map[string]string         // by log
-	swaps   map[string]map[string]int // by log and replica: the number of its last claim
-	claimed map[string]int            // by log: the number of the claim that its last Claim entry belongs to
-	seq     int
-	wrong   []string
-	stale   int // appends that the fence kept out
-}
-
-func newAudit() *audit {
-	return &audit{writers: make(map[string]string), swaps: make(map[string]map[string]int), claimed: make(map[string]int)}
-}
-
-func (a *audit) swapped(replica, key string) {
-	rest, ok := strings.CutPrefix(key, "run:")
-	if !ok {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	log := "stream:" + rest
-	if a.swaps[log] == nil {
-		a.swaps[log] = make(map[string]int)
-	}
-	a.seq++
-	a.swaps[log][replica] = a.seq
-}
-
-func (a *audit) append(replica, log string, entries [][]byte, do func() error) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := do(); err != nil {
-		if a.writers[log] != "" && a.writers[log] != replica {
-			a.stale++
-		}
-		return err
-	}
-	if len(entries) == 0 {
-		return nil
-	}
-	claim := entries[0][0] == 'c'
-	switch writer := a.writers[log]; {
-	case writer == "" || writer == replica && !claim:
-		a.writers[log] = replica
-	case !claim:
-		a.wrong = append(a.wrong, fmt.Sprintf("%s appended %q to a log of %s", replica, entries[0], writer))
-	case a.swaps[log] == nil: // a standalone stream: it goes where its client is
-		a.writers[log] = replica
-	default:
-		n := a.swaps[log][replica]
-		if n < a.claimed[log] {
-			a.wrong = append(a.wrong, fmt.Sprintf("%s fenced off %s, which had claimed after it", replica, writer))
-		}
-		a.writers[log], a.claimed[log] = replica, n
-	}
 	return nil
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
@@ -36,6 +35,7 @@ type cluster struct {
 	rng    *rand.Rand
 }
 
+// newCluster starts n replicas of [testServer], for as long as the test takes.
 func newCluster(t *testing.T, n int, opts Options) *cluster {
 	shared := memory.New()
 	c := &cluster{t: t, shared: shared, opts: opts, rng: rand.New(rand.NewPCG(1, uint64(n)))}
@@ -56,10 +56,39 @@ func newCluster(t *testing.T, n int, opts Options) *cluster {
 	return c
 }
 
-func (c *cluster) launch() *site {
+// launch starts one more replica of [testServer].
+func (c *cluster) launch() *site { return c.add(testServer()) }
+
+// add starts a replica of a server.
+func (c *cluster) add(server *mcp.Server) *site { return c.addOver(c.shared, server) }
+
+// addOver starts a replica that has its own way to the store.
+func (c *cluster) addOver(way store.Store, server *mcp.Server) *site {
+	s := c.start(way, func() *mcp.Server { return server })
+	s.server = server
+	return s
+}
+
+// addEach starts a replica whose sessions have servers of their own.
+func (c *cluster) addEach(getServer func() *mcp.Server) *site { return c.start(c.shared, getServer) }
+
+func (c *cluster) start(way store.Store, getServer func() *mcp.Server) *site {
 	name := strconv.Itoa(len(c.sites))
-	s := newSite(c.t, name, newTap(name, c.shared), testServer(), c.opts)
+	s := newSite(c.t, name, newTap(name, way), c.opts, getServer)
 	c.sites = append(c.sites, s)
+	return s
+}
+
+// newAlone starts a server that shares nothing, for as long as the test takes.
+func newAlone(t *testing.T, opts Options, getServer func() *mcp.Server) *site {
+	s := newSite(t, "alone", nil, opts, getServer)
+	t.Cleanup(func() {
+		s.cut()
+		if err := s.handler.Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second) // as above
+	})
 	return s
 }
 
@@ -362,21 +391,19 @@ func TestAdoption(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 				for _, s := range cl.sites {
-					if n := alive(s); n > 0 {
-						t.Errorf("replica %s still has %d idle sessions", s.name, n)
+					s.tap.spent()
+					c.post(t, s, tool("rested", "fast", `{}`)).want(t, "fast")
+					if n := s.tap.spent()["get"]; n != 1 {
+						t.Errorf("replica %s has read the record of an idle session %d times, as if it had not forgotten it", s.name, n)
 					}
 				}
+				time.Sleep(5 * time.Second)
 				if got := levelsOf(t, c.post(t, cl.sites[1], tool("e", "log", `{}`))); got != "error" {
 					t.Errorf("after a rest: %q, want error", got)
 				}
 			})
 		})
 	}
-}
-
-func alive(s *site) (n int) {
-	s.handler.sessions.Each(func(*session.Session) { n++ })
-	return n
 }
 
 // listener collects the methods of what a stream says.
@@ -487,8 +514,7 @@ func TestInterestComesBack(t *testing.T) {
 				return nil
 			},
 		})
-		slow := newSite(t, "slow", newTap("slow", cl.shared), server, Options{})
-		cl.sites = append(cl.sites, slow)
+		slow := cl.add(server)
 		modern(t, slow, "tools/list", "", "").wantStatus(t, "list", http.StatusOK) // it knows its server now
 		c := newClient("2025-11-25")
 		c.open(t, cl.sites[0], cl.sites[0])

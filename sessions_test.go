@@ -19,32 +19,10 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
-	"github.com/sluice-mcp/sluice/internal/schematest"
 	"github.com/sluice-mcp/sluice/internal/wire"
-	"github.com/sluice-mcp/sluice/store"
-	"github.com/sluice-mcp/sluice/store/memory"
 )
 
 var anything = json.RawMessage(`{"type":"object"}`)
-
-// newSiteFor starts a server for each session, over a store that is shared or, if it is nil, alone.
-func newSiteFor(t *testing.T, shared store.Store, opts Options, getServer func() *mcp.Server) *site {
-	s := &site{name: "one", conns: make(map[*conn]struct{})}
-	if shared != nil {
-		s.tap = newTap("one", shared)
-		opts.Store = s.tap
-	}
-	s.handler = NewHandler(func(*http.Request) *mcp.Server { return getServer() }, &opts)
-	s.watched = schematest.Watch(t, s.handler)
-	t.Cleanup(func() {
-		s.cut()
-		if err := s.handler.Close(); err != nil {
-			t.Error(err)
-		}
-		time.Sleep(2 * time.Second)
-	})
-	return s
-}
 
 // counting makes servers that count the calls of their session, and tells how many there are.
 func counting(made *atomic.Int64) func() *mcp.Server {
@@ -76,11 +54,12 @@ func TestSessionKeepsItsServer(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var made, madeThere atomic.Int64
-				var st store.Store
-				if shared {
-					st = memory.New()
+				cl := newCluster(t, 0, Options{})
+				start := cl.addEach
+				if !shared {
+					start = func(getServer func() *mcp.Server) *site { return newAlone(t, Options{}, getServer) }
 				}
-				here := newSiteFor(t, st, Options{}, counting(&made))
+				here := start(counting(&made))
 				clients := make([]*client, 300) // more than are kept of servers that no session has
 				for i := range clients {
 					clients[i] = newClient(wire.Rev1125)
@@ -98,7 +77,7 @@ func TestSessionKeepsItsServer(t *testing.T) {
 				if !shared {
 					return
 				}
-				there := newSiteFor(t, st, Options{}, counting(&madeThere))
+				there := start(counting(&madeThere))
 				for range 3 {
 					for _, c := range clients[:3] {
 						c.post(t, there, tool("1", "count", `{}`))
@@ -124,7 +103,7 @@ func TestServersOfSessionsThatIdle(t *testing.T) {
 		var servers []weak.Pointer[mcp.Server]
 		var made atomic.Int64
 		fresh := counting(&made)
-		at := newSiteFor(t, nil, Options{SessionTimeout: time.Hour}, func() *mcp.Server {
+		at := newAlone(t, Options{SessionTimeout: time.Hour}, func() *mcp.Server {
 			mu.Lock()
 			defer mu.Unlock()
 			server := fresh()
@@ -246,13 +225,15 @@ func TestSessionEnded(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						var b book
 						opts := Options{SessionEnded: func(id string) { b.note("ended %s", id) }}
-						sites := []*site{newSiteFor(t, nil, opts, b.keeper)}
-						if replicas > 1 {
-							shared := memory.New()
-							sites = nil
+						var sites []*site
+						if replicas == 1 {
+							sites = []*site{newAlone(t, opts, b.keeper)}
+						} else {
+							cl := newCluster(t, 0, opts)
 							for range replicas {
-								sites = append(sites, newSiteFor(t, shared, opts, b.keeper))
+								cl.addEach(b.keeper)
 							}
+							sites = cl.sites
 						}
 						c := newClient(wire.Rev1125)
 						c.open(t, sites[0], sites[len(sites)-1])
@@ -298,7 +279,7 @@ func TestSessionsEndWithTheirHandler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var b book
-		at := newSiteFor(t, nil, Options{SessionEnded: func(id string) { b.note("%s", id); panic("a bug of the program") }}, b.keeper)
+		at := newAlone(t, Options{SessionEnded: func(id string) { b.note("%s", id); panic("a bug of the program") }}, b.keeper)
 		a, c := newClient(wire.Rev1125), newClient(wire.Rev0326)
 		a.open(t, at, at)
 		time.Sleep(time.Minute)
@@ -357,9 +338,8 @@ func TestOtherListsElsewhere(t *testing.T) {
 			t.Run(name+" "+how, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					shared := memory.New()
-					old := lister(nil, "ab", "p", "r")
-					from := newSiteFor(t, shared, Options{}, func() *mcp.Server { return old })
+					cl := newCluster(t, 0, Options{})
+					from := cl.add(lister(nil, "ab", "p", "r"))
 					getServer := next.server
 					if getServer == nil { // for each request
 						getServer = func() *mcp.Server { return lister(nil, "abc", "p", "r") }
@@ -367,7 +347,7 @@ func TestOtherListsElsewhere(t *testing.T) {
 						one := getServer()
 						getServer = func() *mcp.Server { return one }
 					}
-					to := newSiteFor(t, shared, Options{}, getServer)
+					to := cl.addEach(getServer)
 					c := newClient(wire.Rev1125)
 					c.open(t, from, from)
 					var l *listener
@@ -431,7 +411,7 @@ func TestChangeWhileNobodyListens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := lister(nil, "a", "", "")
-		at := newSiteFor(t, nil, Options{}, func() *mcp.Server { return server })
+		at := newAlone(t, Options{}, func() *mcp.Server { return server })
 		c := newClient(wire.Rev1125)
 		c.open(t, at, at)
 		time.Sleep(time.Minute)

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-
-	"github.com/sluice-mcp/sluice/store/memory"
 )
 
 // A client that subscribes again, and is refused this time, keeps what it had, also when its session has rested since.
@@ -28,14 +26,7 @@ func TestRefusedSubscriptionKeepsTheOneBefore(t *testing.T) {
 			},
 			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 		})
-		shared := memory.New()
-		at := newSite(t, "0", newTap("0", shared), server, Options{})
-		defer func() {
-			at.cut()
-			_ = at.handler.Close()
-			_ = shared.Close()
-			time.Sleep(10 * time.Second)
-		}()
+		at := newCluster(t, 0, Options{}).add(server)
 		c := newClient("2025-11-25")
 		c.open(t, at, at)
 		c.post(t, at, subscribe(true)).wantStatus(t, "subscribing", http.StatusOK)

@@ -230,9 +230,8 @@ func (panicking) MarshalJSON() ([]byte, error) { panic("by the value") }
 func newTasks(t *testing.T, n int) (*cluster, *executions) {
 	ran := &executions{}
 	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
-	for i := range n {
-		name := fmt.Sprint(i)
-		cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+	for range n {
+		cl.add(taskServer(ran))
 	}
 	return cl, ran
 }
@@ -563,8 +562,8 @@ func TestTaskAfter(t *testing.T) {
 	start := func(t *testing.T) (*cluster, *executions) {
 		cl, ran := newTasks(t, 0)
 		cl.opts.TaskAfter = 2 * time.Second
-		for _, name := range []string{"0", "1"} {
-			cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts))
+		for range 2 {
+			cl.add(taskServer(ran))
 		}
 		return cl, ran
 	}
@@ -616,8 +615,12 @@ func TestTaskAfter(t *testing.T) {
 				t.Errorf("answered: %+v", r)
 			}
 			time.Sleep(time.Second)
-			if n := cl.sites[0].handler.tasks.Working(); n != 0 || ran.of("auto 1") != 1 {
-				t.Errorf("%d tasks, ran %d times", n, ran.of("auto 1"))
+			if n := ran.of("auto 1"); n != 1 {
+				t.Errorf("ran %d times", n)
+			}
+			begun := time.Now()
+			if err := cl.sites[0].handler.Drain(t.Context()); err != nil || time.Since(begun) > 0 {
+				t.Errorf("something was left to wait for: %v after %v", err, time.Since(begun))
 			}
 		},
 		"the store is away": func(t *testing.T, cl *cluster, _ *executions) {
@@ -664,10 +667,7 @@ func tasksUnderTrouble(t *testing.T, seed uint64) {
 	replace := func(i int) {
 		mu.Lock()
 		defer mu.Unlock()
-		name := fmt.Sprint(len(cl.sites))
-		s := newSite(t, name, newTap(name, cl.shared), taskServer(ran), cl.opts)
-		cl.sites = append(cl.sites, s)
-		sites[i] = s
+		sites[i] = cl.add(taskServer(ran))
 	}
 	type task struct{ id, tool, name string }
 	var (

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
-
-	"github.com/sluice-mcp/sluice/store/memory"
 )
 
 // A handler may keep its session and speak long after its call, when the session has rested here: what it says reaches the
@@ -424,9 +422,8 @@ func TestInitializedIsHeard(t *testing.T) {
 	for _, pause := range []time.Duration{0, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
 			heard := 0
-			shared := memory.New()
-			var sites []*site
-			for _, name := range []string{"0", "1"} {
+			cl := newCluster(t, 0, Options{})
+			for range 2 {
 				server := mcp.NewServer(&mcp.Implementation{Name: "replica", Version: "1"}, &mcp.ServerOptions{
 					InitializedHandler: func(_ context.Context, req *mcp.InitializedRequest) {
 						heard++
@@ -435,26 +432,20 @@ func TestInitializedIsHeard(t *testing.T) {
 						}
 					},
 				})
-				sites = append(sites, newSite(t, name, newTap(name, shared), server, Options{}))
+				cl.add(server)
 			}
 			c := newClient("2025-11-25")
 			for i, other := range []int{0, 1} {
 				c.session = ""
-				a := c.post(t, sites[0], fmt.Sprintf(`{"jsonrpc":"2.0","id":"init","method":"initialize","params":{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`, c.version))
+				a := c.post(t, cl.sites[0], fmt.Sprintf(`{"jsonrpc":"2.0","id":"init","method":"initialize","params":{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`, c.version))
 				c.session = a.Header.Get("Mcp-Session-Id")
 				time.Sleep(pause)
-				c.post(t, sites[other], `{"jsonrpc":"2.0","method":"notifications/initialized"}`).wantStatus(t, "initialized", http.StatusAccepted)
+				c.post(t, cl.sites[other], `{"jsonrpc":"2.0","method":"notifications/initialized"}`).wantStatus(t, "initialized", http.StatusAccepted)
 				synctest.Wait()
 				if heard != i+1 {
 					t.Errorf("after %v, said at replica %d: heard %d times", pause, other, heard)
 				}
 			}
-			for _, s := range sites {
-				s.cut()
-				_ = s.handler.Close()
-			}
-			_ = shared.Close()
-			time.Sleep(10 * time.Second)
 		})
 	}
 }

@@ -70,7 +70,7 @@ race: ## all tests under the race detector; with CI=true those that need Redis a
 load-test: ## the endpoint's tests while something else keeps every core busy
 	@trap 'kill $$(jobs -p)' EXIT; \
 	for ((i = $$(getconf _NPROCESSORS_ONLN); i > 0; i--)); do (while :; do :; done) & done; \
-	go test -count=1 -timeout 5m .
+	go test -count=1 -timeout 5m . ./internal/{changes,engine,run,servers,session,stateful,stateless,task,view}
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s)

@@ -1,20 +1,20 @@
-package sluice
+package sluice_test
 
 import (
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // What a call costs between the HTTP server and the tool. Times depend on the machine (package bench compares
@@ -36,118 +36,30 @@ func countTool(ctx context.Context, r *mcp.CallToolRequest, in pace) (*mcp.CallT
 }
 
 // benchHandler serves "add", by us and by the SDK, and "count".
-func benchHandler(tb testing.TB) *Handler {
+func benchHandler(tb testing.TB) *sluice.Handler {
 	tb.Helper()
 	s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
-	AddTool(s, &mcp.Tool{Name: "add"}, sum)
-	mcp.AddTool(s, &mcp.Tool{Name: "sdk"}, sum)
-	AddTool(s, &mcp.Tool{Name: "count"}, countTool)
-	h := NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
+	sluice.AddTool(s, &mcp.Tool{Name: "add"}, add)
+	mcp.AddTool(s, &mcp.Tool{Name: "sdk"}, add)
+	sluice.AddTool(s, &mcp.Tool{Name: "count"}, countTool)
+	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	tb.Cleanup(func() { _ = h.Close() })
 	return h
 }
 
-// nullWriter is a client that throws away what it is told.
-type nullWriter struct {
-	header http.Header
-	status int
-	bytes  int
-}
-
-func (w *nullWriter) Header() http.Header { return w.header }
-func (w *nullWriter) WriteHeader(s int)   { w.status = s }
-func (w *nullWriter) Flush()              {}
-func (w *nullWriter) Write(p []byte) (int, error) {
-	w.bytes += len(p)
-	return len(p), nil
-}
-
-// A post is a request that can be sent again, so that building it costs nothing of what is measured.
-type post struct {
-	request *http.Request
-	body    *bytes.Reader
-	writer  *nullWriter
-}
-
-func newPost(body string, header map[string]string) *post {
-	p := &post{body: bytes.NewReader([]byte(body)), writer: &nullWriter{header: make(http.Header)}}
-	p.request = httptest.NewRequest(http.MethodPost, "/mcp", nil)
-	p.request.Body, p.request.ContentLength = io.NopCloser(p.body), int64(len(body))
-	p.request.Header.Set("Content-Type", "application/json")
-	p.request.Header.Set("Accept", "application/json, text/event-stream")
-	for name, value := range header {
-		p.request.Header.Set(name, value)
-	}
-	return p
-}
-
-func (p *post) send(h http.Handler) {
-	_, _ = p.body.Seek(0, io.SeekStart)
-	clear(p.writer.header)
-	p.writer.status, p.writer.bytes = 0, 0
-	h.ServeHTTP(p.writer, p.request)
-}
-
-const metaOf2026 = `"io.modelcontextprotocol/protocolVersion":"2026-07-28",` +
-	`"io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}`
-
-// callOf2026 is a call of the stateless era.
-func callOf2026(tool, arguments string) *post {
-	body := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments +
-		`,"_meta":{"progressToken":"t",` + metaOf2026 + `}}}`
-	return newPost(body, map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool})
-}
-
-// openSession initializes a session and returns its ID.
-func openSession(tb testing.TB, h http.Handler) string {
-	tb.Helper()
-	p := newPost(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}`, nil)
-	p.send(h)
-	id := p.writer.header.Get("Mcp-Session-Id")
-	if p.writer.status != http.StatusOK || id == "" {
-		tb.Fatalf("initialize: status %d", p.writer.status)
-	}
-	p = newPost(`{"jsonrpc":"2.0","method":"notifications/initialized"}`, inSession(id))
-	p.send(h)
-	if p.writer.status != http.StatusAccepted {
-		tb.Fatalf("initialized: status %d", p.writer.status)
-	}
-	return id
-}
-
-func inSession(id string) map[string]string {
-	return map[string]string{"Mcp-Session-Id": id, "Mcp-Protocol-Version": "2025-11-25"}
-}
-
-// callOfSession is a call in a session.
-func callOfSession(id, tool, arguments string) *post {
-	body := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments + `,"_meta":{"progressToken":"t"}}}`
-	return newPost(body, inSession(id))
-}
-
-var benchEras = []struct {
-	name string
-	call func(tb testing.TB, h http.Handler, tool, arguments string) *post
-}{
-	{"sessions", func(tb testing.TB, h http.Handler, tool, arguments string) *post {
-		return callOfSession(openSession(tb, h), tool, arguments)
-	}},
-	{"2026-07-28", func(_ testing.TB, _ http.Handler, tool, arguments string) *post { return callOf2026(tool, arguments) }},
-}
-
 // BenchmarkCall is one call of a fast tool, from the HTTP server's hands back into them.
 func BenchmarkCall(b *testing.B) {
-	for _, era := range benchEras {
+	for _, era := range sitetest.Eras {
 		for _, tool := range []string{"add", "sdk"} {
-			b.Run(era.name+"/"+tool, func(b *testing.B) {
+			b.Run(era.Name+"/"+tool, func(b *testing.B) {
 				h := benchHandler(b)
-				p := era.call(b, h, tool, addArguments)
+				p := era.Call(b, h, tool, `{"a":2,"b":3}`)
 				b.ReportAllocs()
 				for b.Loop() {
-					p.send(h)
+					p.Send(h)
 				}
-				if p.writer.status != http.StatusOK {
-					b.Fatal("status", p.writer.status)
+				if p.Answer.Status != http.StatusOK {
+					b.Fatal("status", p.Answer.Status)
 				}
 			})
 		}
@@ -156,13 +68,13 @@ func BenchmarkCall(b *testing.B) {
 
 // BenchmarkStream is one call that sends 1,000 notifications.
 func BenchmarkStream(b *testing.B) {
-	for _, era := range benchEras {
-		b.Run(era.name, func(b *testing.B) {
+	for _, era := range sitetest.Eras {
+		b.Run(era.Name, func(b *testing.B) {
 			h := benchHandler(b)
-			p := era.call(b, h, "count", `{"n":1000}`)
+			p := era.Call(b, h, "count", `{"n":1000}`)
 			b.ReportAllocs()
 			for b.Loop() {
-				p.send(h)
+				p.Send(h)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/event")
 		})
@@ -174,7 +86,7 @@ func BenchmarkInitialize(b *testing.B) {
 	h := benchHandler(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		openSession(b, h)
+		sitetest.OpenSession(b, h)
 	}
 }
 
@@ -206,13 +118,13 @@ func TestCallAllocations(t *testing.T) {
 		{0, "sdk", 140, 112_000},
 		{1, "sdk", 151, 114_000},
 	} {
-		era := benchEras[tt.era]
-		t.Run(era.name+"/"+tt.tool, func(t *testing.T) {
+		era := sitetest.Eras[tt.era]
+		t.Run(era.Name+"/"+tt.tool, func(t *testing.T) {
 			h := benchHandler(t)
-			p := era.call(t, h, tt.tool, addArguments)
-			objects, size := overhead(200, func() { p.send(h) })
-			if p.writer.status != http.StatusOK {
-				t.Fatal("status", p.writer.status)
+			p := era.Call(t, h, tt.tool, `{"a":2,"b":3}`)
+			objects, size := overhead(200, func() { p.Send(h) })
+			if p.Answer.Status != http.StatusOK {
+				t.Fatal("status", p.Answer.Status)
 			}
 			t.Logf("%.1f objects, %.0f bytes a call", objects, size)
 			if objects > tt.objects || size > tt.size {
@@ -231,10 +143,10 @@ func TestCallAllocationsOverHTTP(t *testing.T) {
 		{0, 70, 4700},
 		{1, 82, 5000},
 	} {
-		era := benchEras[tt.era]
-		t.Run(era.name, func(t *testing.T) {
+		era := sitetest.Eras[tt.era]
+		t.Run(era.Name, func(t *testing.T) {
 			h := benchHandler(t)
-			request := raw(era.call(t, h, "add", addArguments))
+			request := raw(era.Call(t, h, "add", `{"a":2,"b":3}`))
 			srv := httptest.NewServer(h)
 			defer srv.Close()
 			conn, err := net.Dial("tcp", srv.Listener.Addr().String())
@@ -261,39 +173,33 @@ func TestCallAllocationsOverHTTP(t *testing.T) {
 			}
 			objects, size := overhead(200, exchange)
 			t.Logf("%.1f objects, %.0f bytes a call", objects, size)
-			if objects > tt.objects || size > tt.size && !raceDetector() {
+			if objects > tt.objects || size > tt.size && !sitetest.RaceDetector() {
 				t.Errorf("a call allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, tt.objects, tt.size)
 			}
 		})
 	}
 }
 
-// raceDetector reports whether it watches: sync.Pool then throws some things away, and net/http keeps its buffers in pools.
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
-}
-
 // raw returns a request as it goes over a connection.
-func raw(p *post) []byte {
+func raw(p *sitetest.Post) []byte {
 	var b bytes.Buffer
-	p.request.Host = "localhost"
-	_ = p.request.Write(&b)
+	p.Request.Host = "localhost"
+	_ = p.Request.Write(&b)
 	return b.Bytes()
 }
 
 // A notification on a stream costs its own text and what the SDK makes of it, no more.
 func TestStreamAllocations(t *testing.T) {
 	for i, most := range []struct{ objects, size float64 }{{10, 1500}, {8, 1100}} {
-		era := benchEras[i]
-		t.Run(era.name, func(t *testing.T) {
+		era := sitetest.Eras[i]
+		t.Run(era.Name, func(t *testing.T) {
 			h := benchHandler(t)
 			const events = 1000
-			p := era.call(t, h, "count", `{"n":1000}`)
-			objects, size := overhead(5, func() { p.send(h) })
+			p := era.Call(t, h, "count", `{"n":1000}`)
+			objects, size := overhead(5, func() { p.Send(h) })
 			objects, size = objects/events, size/events
-			if p.writer.bytes < events*80 {
-				t.Fatalf("%d bytes are no stream of %d events", p.writer.bytes, events)
+			if p.Answer.Bytes < events*80 {
+				t.Fatalf("%d bytes are no stream of %d events", p.Answer.Bytes, events)
 			}
 			t.Logf("%.1f objects, %.0f bytes an event", objects, size)
 			if objects > most.objects || size > most.size {
@@ -307,12 +213,12 @@ func TestStreamAllocations(t *testing.T) {
 func TestIdleSessionsAreSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
-		AddTool(s, &mcp.Tool{Name: "add"}, sum)
-		h := NewHandler(func(*http.Request) *mcp.Server { return s }, &Options{SessionTimeout: time.Hour})
+		sluice.AddTool(s, &mcp.Tool{Name: "add"}, add)
+		h := sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, &sluice.Options{SessionTimeout: time.Hour})
 		defer h.Close()
 		use := func(n int) {
 			for i := range n {
-				callOfSession(openSession(t, h), "add", addArguments).send(h)
+				sitetest.CallOfSession(sitetest.OpenSession(t, h), "add", `{"a":2,"b":3}`).Send(h)
 				if i%50 == 49 { // as clients come: not all in the same moment, whose goroutines the runtime would keep for reuse
 					time.Sleep(2 * time.Second)
 				}

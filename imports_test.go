@@ -66,6 +66,7 @@ var rooms = []room{
 	{name: "internal/stateful", never: slices.Concat(backends, outer, []string{".", "internal/stateless", "auth"})},
 	// Small helpers of the rooms above, and so known to them but knowing none.
 	{name: "internal/schematest", never: []string{"./...", sdk}},
+	{name: "internal/sitetest", never: slices.Concat(backends, outer)},
 	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "auth"})},
 	// The project that "sluice new" makes: as it is in the user's hands, it sees only what is public.
 	{name: "internal/scaffold/project/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "internal/demo", "store/..."}},
@@ -93,6 +94,9 @@ var rooms = []room{
 	{name: "spec/..."},
 }
 
+// forTests are what only tests may import, and each other.
+var forTests = []string{"internal/schematest", "internal/sitetest"}
+
 // TestImports holds every package to its row, and every package of ours to having one.
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -109,6 +113,9 @@ func TestImports(t *testing.T) {
 		for _, dep := range p.Imports {
 			if matches(r.neverItself, dep) {
 				t.Errorf("%s imports %s", relative(path), relative(dep))
+			}
+			if matches(forTests, dep) && !matches(forTests, path) {
+				t.Errorf("%s imports %s, which is for tests", relative(path), relative(dep))
 			}
 		}
 		ours := func(path string) bool { return packages[path].ours() }

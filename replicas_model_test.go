@@ -1,4 +1,4 @@
-package sluice
+package sluice_test
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,23 +23,18 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/internal/session"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
 )
 
 var (
-	schedules    = flag.Int("schedules", envInt("SLUICE_SCHEDULES", 0), "how many random schedules to play (0: 100 to 300, a tenth with -short)")
-	scheduleSeed = flag.Uint64("schedule-seed", uint64(envInt("SLUICE_SCHEDULE_SEED", 0)), "play only the schedule with this seed")
+	schedules    = flag.Int("schedules", sitetest.EnvInt("SLUICE_SCHEDULES", 0), "how many random schedules to play (0: 100 to 300, a tenth with -short)")
+	scheduleSeed = flag.Uint64("schedule-seed", uint64(sitetest.EnvInt("SLUICE_SCHEDULE_SEED", 0)), "play only the schedule with this seed")
 )
-
-func envInt(name string, def int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
-		return n
-	}
-	return def
-}
 
 // TestOwnership plays random schedules of everything that can befall replicas, in virtual time, and looks whether
 // the promises hold: every call ends in exactly one response; events come in order and once, and are the same on every
@@ -121,7 +115,7 @@ type world struct {
 	start  time.Time
 
 	mu      sync.Mutex
-	sites   []*site
+	sites   []*sitetest.Site
 	born    int
 	ran     map[string]int    // executions by key
 	seen    map[string]string // data by event ID
@@ -148,7 +142,7 @@ func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 		ran: make(map[string]int), seen: make(map[string]string), pending: make(map[string]bool), dropped: make(map[string]bool),
 	}
 	rng := rand.New(rand.NewPCG(seed, 0))
-	w.sites = make([]*site, 2+rng.IntN(3))
+	w.sites = make([]*sitetest.Site, 2+rng.IntN(3))
 	for i := range w.sites {
 		w.sites[i] = w.launch(i)
 	}
@@ -180,7 +174,7 @@ func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 	}
 	cancel()
 	for _, s := range w.sites {
-		s.kill()
+		s.Kill()
 	}
 	players.Wait()
 	_ = w.shared.Close()
@@ -213,15 +207,15 @@ func (w *world) judge() {
 }
 
 // launch starts a process for a place behind the balancer.
-func (w *world) launch(i int) *site {
+func (w *world) launch(i int) *sitetest.Site {
 	w.mu.Lock()
 	w.born++
 	name := fmt.Sprintf("%d#%d", i, w.born)
 	rng := rand.New(rand.NewPCG(w.seed, 1000+uint64(w.born)))
 	w.mu.Unlock()
-	way := newTap(name, &audited{w.shared, w.audit, name})
+	way := sitetest.NewTap(&audited{w.shared, w.audit, name})
 	var mu sync.Mutex
-	way.before = func(op string) fate {
+	way.Before = func(op string) sitetest.Fate {
 		mu.Lock()
 		d := time.Duration(rng.IntN(3000)) * time.Microsecond
 		n := rng.IntN(1000)
@@ -238,14 +232,14 @@ func (w *world) launch(i int) *site {
 		time.Sleep(d)
 		switch {
 		case n < 15 && n >= 10:
-			return failed
+			return sitetest.Failed
 		case n < 10 && n >= 5:
-			return unsure
+			return sitetest.Unsure
 		}
-		return done
+		return sitetest.Done
 	}
 	server := w.server()
-	return newSite(w.t, name, way, Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))}, func() *mcp.Server { return server })
+	return sitetest.NewSite(w.t, name, way, sluice.Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))}, func() *mcp.Server { return server })
 }
 
 // scribe writes a replica's log into the script.
@@ -306,7 +300,7 @@ func between(rng *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(f*f*float64(to-from))
 }
 
-func (w *world) site(i int) *site {
+func (w *world) site(i int) *sitetest.Site {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sites[i]
@@ -317,64 +311,64 @@ func (w *world) befall(i, what int, long, pause, moment time.Duration) {
 	restart := func() {
 		time.Sleep(pause)
 		n := w.launch(i)
-		w.note("%s starts", n.name)
+		w.note("%s starts", n.Name)
 		w.mu.Lock()
 		w.sites[i] = n
 		w.mu.Unlock()
 	}
 	switch what {
 	case 0:
-		w.note("%s is killed", s.name)
-		s.kill()
+		w.note("%s is killed", s.Name)
+		s.Kill()
 		restart()
 	case 1:
-		w.note("%s is stopped for %v", s.name, long)
-		s.freeze()
+		w.note("%s is stopped for %v", s.Name, long)
+		s.Freeze()
 		time.Sleep(long)
-		s.unfreeze()
-		w.note("%s goes on", s.name)
+		s.Unfreeze()
+		w.note("%s goes on", s.Name)
 	case 2:
 		grace := long
 		if w.kind == onlyDrains {
 			grace = time.Minute
 		}
-		w.note("%s drains for %v", s.name, grace)
+		w.note("%s drains for %v", s.Name, grace)
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
-		err := s.handler.Drain(ctx)
+		err := s.Handler.Drain(ctx)
 		cancel()
-		w.note("%s has drained: %v", s.name, err)
+		w.note("%s has drained: %v", s.Name, err)
 		if err != nil {
-			_ = s.handler.Close()
+			_ = s.Handler.Close()
 			time.Sleep(moment)
 		}
-		s.shut(2 * time.Second)
-		_ = s.handler.Close()
-		s.kill()
+		s.Shut(2 * time.Second)
+		_ = s.Handler.Close()
+		s.Kill()
 		restart()
 	case 3:
-		w.note("%s loses the store for %v", s.name, long)
-		s.tap.goAway()
+		w.note("%s loses the store for %v", s.Name, long)
+		s.Tap.GoAway()
 		time.Sleep(long)
-		s.tap.comeBack()
-		w.note("%s has the store again", s.name)
+		s.Tap.ComeBack()
+		w.note("%s has the store again", s.Name)
 	case 4:
 		w.note("the store is away for %v", long)
-		all := w.each(func(s *site) { s.tap.goAway() })
+		all := w.each(func(s *sitetest.Site) { s.Tap.GoAway() })
 		time.Sleep(long)
 		for _, s := range all {
 			time.Sleep(moment) // they come back one after the other
-			s.tap.comeBack()
+			s.Tap.ComeBack()
 		}
 		w.note("the store is back")
 	case 5:
-		w.note("%s loses its clients", s.name)
-		s.cut()
+		w.note("%s loses its clients", s.Name)
+		s.Cut()
 	case 6:
 		if w.kind == onlyOutages {
 			pause /= 10 // longer ones are deaths to others
 		}
-		w.note("%s loses notes for %v", s.name, pause/4)
-		s.tap.loseNotes(pause / 4)
+		w.note("%s loses notes for %v", s.Name, pause/4)
+		s.Tap.LoseNotes(pause / 4)
 	case 7:
 		w.loseLog(moment)
 	}
@@ -411,9 +405,9 @@ func (w *world) lost(stream string) bool {
 	return w.dropped[stream]
 }
 
-func (w *world) each(f func(*site)) []*site {
+func (w *world) each(f func(*sitetest.Site)) []*sitetest.Site {
 	w.mu.Lock()
-	all := append([]*site(nil), w.sites...)
+	all := append([]*sitetest.Site(nil), w.sites...)
 	w.mu.Unlock()
 	for _, s := range all {
 		f(s)
@@ -476,7 +470,7 @@ func (w *world) server() *mcp.Server {
 // session is a client with a few calls, some of them at the same time.
 func (w *world) session(ctx context.Context, rng *rand.Rand, n int) {
 	versions := []string{wire.Rev0326, wire.Rev0618, wire.Rev1125}
-	c := &client{version: versions[rng.IntN(3)], caps: `{"elicitation":{}}`}
+	c := &sitetest.Client{Version: versions[rng.IntN(3)], Caps: `{"elicitation":{}}`}
 	if !w.open(ctx, c, rng) {
 		return
 	}
@@ -489,8 +483,8 @@ func (w *world) session(ctx context.Context, rng *rand.Rand, n int) {
 	calls.Wait()
 }
 
-func (w *world) open(ctx context.Context, c *client, rng *rand.Rand) bool {
-	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":%q,"capabilities":%s,"clientInfo":{"name":"t","version":"1"}}}`, c.version, c.caps)
+func (w *world) open(ctx context.Context, c *sitetest.Client, rng *rand.Rand) bool {
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":%q,"capabilities":%s,"clientInfo":{"name":"t","version":"1"}}}`, c.Version, c.Caps)
 	for {
 		resp := w.send(ctx, c, rng, body)
 		if resp == nil {
@@ -498,28 +492,28 @@ func (w *world) open(ctx context.Context, c *client, rng *rand.Rand) bool {
 		}
 		if resp.StatusCode == http.StatusOK {
 			if _, err := io.ReadAll(resp.Body); err == nil {
-				c.session = resp.Header.Get("Mcp-Session-Id")
+				c.Session = resp.Header.Get("Mcp-Session-Id")
 				break
 			}
 		}
-		resp.close()
+		resp.Leave()
 	}
 	resp := w.send(ctx, c, rng, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
 	if resp == nil {
 		return false
 	}
-	resp.close()
+	resp.Leave()
 	return true
 }
 
 // send posts a message to one replica after the other until somebody answers, whatever the outcome; it must be one that may be sent again. Nil: ctx is over.
-func (w *world) send(ctx context.Context, c *client, rng *rand.Rand, body string) *response {
+func (w *world) send(ctx context.Context, c *sitetest.Client, rng *rand.Rand, body string) *sitetest.Response {
 	for ctx.Err() == nil {
 		at := w.site(rng.IntN(len(w.sites)))
-		resp, err := c.do(ctx, at, http.MethodPost, body, "")
+		resp, err := c.Do(ctx, at, http.MethodPost, body, "")
 		if err == nil && resp.StatusCode/100 == 2 {
-			w.note("%s took %.60s", at.name, body)
-			return newResponse(resp)
+			w.note("%s took %.60s", at.Name, body)
+			return sitetest.NewResponse(resp)
 		}
 		if err == nil {
 			if resp.StatusCode != http.StatusServiceUnavailable {
@@ -543,7 +537,7 @@ func (w *world) checkBusy(resp *http.Response) {
 }
 
 // call makes one call, whatever it takes, and judges what comes of it.
-func (w *world) call(ctx context.Context, c *client, rng *rand.Rand, n int) {
+func (w *world) call(ctx context.Context, c *sitetest.Client, rng *rand.Rand, n int) {
 	w.sum.calls.Add(1)
 	names := []string{"count", "charge", "ask"}
 	name := names[rng.IntN(3)]
@@ -558,8 +552,8 @@ func (w *world) call(ctx context.Context, c *client, rng *rand.Rand, n int) {
 		id := fmt.Sprintf("%s-%d-%d", name, n, w.ids)
 		w.pending[id] = true
 		w.mu.Unlock()
-		k := &chase{world: w, client: c, rng: rng, id: id, steps: steps}
-		m, err := k.run(ctx, tool(id, name, fmt.Sprintf(`{"key":%q,"n":%d,"ms":%d}`, id, steps, ms)))
+		k := &chase{world: w, Client: c, rng: rng, id: id, steps: steps}
+		m, err := k.run(ctx, sitetest.Call(id, name, fmt.Sprintf(`{"key":%q,"n":%d,"ms":%d}`, id, steps, ms)))
 		w.mu.Lock()
 		delete(w.pending, id)
 		w.mu.Unlock()
@@ -575,25 +569,25 @@ func (w *world) call(ctx context.Context, c *client, rng *rand.Rand, n int) {
 			continue
 		case err != nil:
 			w.errorf("%s: %v", id, err)
-		case m.text() == want:
+		case m.Text() == want:
 			w.sum.results.Add(1)
 			if name != "ask" && k.stream && k.progress != steps {
 				w.errorf("%s: %d of %d steps were told", id, k.progress, steps)
 			}
-		case name == "charge" && strings.Contains(m.text(), strconv.Itoa(wire.CodeReplicaLost)):
+		case name == "charge" && strings.Contains(m.Text(), strconv.Itoa(wire.CodeReplicaLost)):
 			if w.sum.lost.Add(1); w.kind == onlyOutages {
 				w.errorf("%s was taken from a replica that lives", id)
 			}
-		case w.kind == everything && strings.Contains(m.text(), "The server was shut down before"):
+		case w.kind == everything && strings.Contains(m.Text(), "The server was shut down before"):
 			// The grace period of a replica ended while the call's stream was not kept: in an outage, or not yet.
 			if name != "charge" {
 				continue
 			}
 			w.sum.lost.Add(1)
 		default:
-			w.errorf("%s: want %q, got %s", id, want, m.text())
+			w.errorf("%s: want %q, got %s", id, want, m.Text())
 		}
-		w.note("%s: %s", id, m.text())
+		w.note("%s: %s", id, m.Text())
 		return
 	}
 }
@@ -603,7 +597,7 @@ var errUnknown = errors.New("connection lost before an event ID was seen")
 // chase follows one call over as many connections and replicas as it takes.
 type chase struct {
 	*world
-	*client
+	*sitetest.Client
 	rng      *rand.Rand
 	id       string
 	steps    int
@@ -616,13 +610,13 @@ type chase struct {
 	resumable atomic.Bool
 }
 
-func (k *chase) run(ctx context.Context, body string) (rpc, error) {
+func (k *chase) run(ctx context.Context, body string) (sitetest.Message, error) {
 	var resp *http.Response
 	for {
 		s := k.site(k.rng.IntN(len(k.sites)))
 		var err error
-		if resp, err = k.do(ctx, s, http.MethodPost, body, ""); err == nil {
-			k.note("%s: at %s, %d %s", k.id, s.name, resp.StatusCode, resp.Header.Get("Content-Type"))
+		if resp, err = k.Do(ctx, s, http.MethodPost, body, ""); err == nil {
+			k.note("%s: at %s, %d %s", k.id, s.Name, resp.StatusCode, resp.Header.Get("Content-Type"))
 			if resp.StatusCode == http.StatusServiceUnavailable { // not begun
 				k.checkBusy(resp)
 				_ = resp.Body.Close()
@@ -632,7 +626,7 @@ func (k *chase) run(ctx context.Context, body string) (rpc, error) {
 			break
 		}
 		if ctx.Err() != nil || !errors.Is(err, syscall.ECONNREFUSED) {
-			return rpc{}, errUnknown
+			return sitetest.Message{}, errUnknown
 		}
 		time.Sleep(between(k.rng, 0, 100*time.Millisecond))
 	}
@@ -642,7 +636,7 @@ func (k *chase) run(ctx context.Context, body string) (rpc, error) {
 			return m, err
 		}
 		if resp, err = k.resume(ctx); err != nil { //nolint:bodyclose // read closes it
-			return rpc{}, err
+			return sitetest.Message{}, err
 		}
 	}
 }
@@ -660,11 +654,11 @@ func (k *chase) resume(ctx context.Context) (*http.Response, error) {
 			go k.peek(ctx, shadow, last, d)
 		}
 		s := k.site(k.rng.IntN(len(k.sites)))
-		resp, err := k.do(ctx, s, http.MethodGet, "", k.last)
+		resp, err := k.Do(ctx, s, http.MethodGet, "", k.last)
 		if err != nil {
 			continue
 		}
-		k.note("%s: resumed at %s after %s, %d", k.id, s.name, k.last, resp.StatusCode)
+		k.note("%s: resumed at %s after %s, %d", k.id, s.Name, k.last, resp.StatusCode)
 		switch resp.StatusCode {
 		case http.StatusOK:
 			k.sum.resumes.Add(1)
@@ -677,47 +671,47 @@ func (k *chase) resume(ctx context.Context) (*http.Response, error) {
 			if stream, _, _ := wire.ParseEventID(k.last); resp.StatusCode == http.StatusBadRequest && k.lost(stream) {
 				return nil, errUnknown // it says so
 			}
-			return nil, fmt.Errorf("resuming at %s: %d %s", s.name, resp.StatusCode, text)
+			return nil, fmt.Errorf("resuming at %s: %d %s", s.Name, resp.StatusCode, text)
 		}
 	}
 }
 
 // peek is a second connection for the same stream.
-func (k *chase) peek(ctx context.Context, s *site, last string, d time.Duration) {
+func (k *chase) peek(ctx context.Context, s *sitetest.Site, last string, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	resp, err := k.do(ctx, s, http.MethodGet, "", last)
+	resp, err := k.Do(ctx, s, http.MethodGet, "", last)
 	if err != nil {
 		return
 	}
 	defer context.AfterFunc(ctx, func() { _ = resp.Body.Close() })()
-	a := newResponse(resp)
+	a := sitetest.NewResponse(resp)
 	for resp.StatusCode == http.StatusOK {
-		e, err := a.next()
+		e, err := a.Next()
 		if err != nil {
 			return
 		}
 		k.same(e)
 	}
-	a.close()
+	a.Leave()
 }
 
 // same checks that an event is the same whoever shows it.
-func (w *world) same(e event) {
-	if e.id == "" {
+func (w *world) same(e sitetest.Event) {
+	if e.ID == "" {
 		return
 	}
 	w.mu.Lock()
-	data, known := w.seen[e.id]
-	w.seen[e.id] = e.data
+	data, known := w.seen[e.ID]
+	w.seen[e.ID] = e.Data
 	w.mu.Unlock()
-	if stream, _, _ := wire.ParseEventID(e.id); known && data != e.data && !w.lost(stream) {
-		w.errorf("event %s was %s and is %s", e.id, data, e.data)
+	if stream, _, _ := wire.ParseEventID(e.ID); known && data != e.Data && !w.lost(stream) {
+		w.errorf("event %s was %s and is %s", e.ID, data, e.Data)
 	}
 }
 
 // read reads one connection. ok: it has brought the response.
-func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, err error) {
+func (k *chase) read(ctx context.Context, resp *http.Response) (m sitetest.Message, ok bool, err error) {
 	leave := func() { _ = resp.Body.Close() }
 	defer leave()
 	const idle = 3 * time.Second // three keep-alives
@@ -725,8 +719,8 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 	defer timer.Stop()
 	shown := *resp
 	shown.Body = readFunc{resp.Body, func() { timer.Reset(idle) }}
-	a := newResponse(&shown)
-	if !a.stream() {
+	a := sitetest.NewResponse(&shown)
+	if !a.Stream() {
 		text, err := io.ReadAll(resp.Body)
 		if err != nil {
 			return m, false, errUnknown
@@ -746,7 +740,7 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 	}
 	answered := false
 	for {
-		e, err := a.next()
+		e, err := a.Next()
 		if err != nil {
 			switch {
 			case answered:
@@ -756,16 +750,16 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 			}
 			return m, false, nil
 		}
-		if answered && e.data != "" {
-			return m, false, fmt.Errorf("%s came after the response", e.data)
+		if answered && e.Data != "" {
+			return m, false, fmt.Errorf("%s came after the response", e.Data)
 		}
 		if err := k.inOrder(e); err != nil {
 			return m, false, err
 		}
-		if e.data == "" {
+		if e.Data == "" {
 			continue
 		}
-		switch got := e.message(); got.Method {
+		switch got := e.Message(); got.Method {
 		case "notifications/progress":
 			var p struct{ Progress int }
 			_ = json.Unmarshal(got.Params, &p)
@@ -776,9 +770,9 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 		case "elicitation/create":
 			rng := rand.New(rand.NewPCG(k.rng.Uint64(), 0))
 			go func() {
-				if resp := k.send(ctx, k.client, rng, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{"x":"yes"}}}`, got.ID)); resp != nil {
+				if resp := k.send(ctx, k.Client, rng, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{"x":"yes"}}}`, got.ID)); resp != nil {
 					k.note("%s: answered %s, %d", k.id, got.ID, resp.StatusCode)
-					resp.close()
+					resp.Leave()
 				}
 			}()
 		case "":
@@ -792,25 +786,25 @@ func (k *chase) read(ctx context.Context, resp *http.Response) (m rpc, ok bool, 
 	}
 }
 
-func (k *chase) inOrder(e event) error {
-	if e.id == "" {
-		k.loose = k.loose || e.data != "" && k.last != "" // else it is a stream without IDs
+func (k *chase) inOrder(e sitetest.Event) error {
+	if e.ID == "" {
+		k.loose = k.loose || e.Data != "" && k.last != "" // else it is a stream without IDs
 		return nil
 	}
 	k.same(e)
-	stream, index, ok := wire.ParseEventID(e.id)
+	stream, index, ok := wire.ParseEventID(e.ID)
 	if !ok {
-		return fmt.Errorf("event ID %q", e.id)
+		return fmt.Errorf("event ID %q", e.ID)
 	}
 	if k.last != "" {
 		if before, _, _ := wire.ParseEventID(k.last); before != stream {
-			return fmt.Errorf("event %s after %s", e.id, k.last)
+			return fmt.Errorf("event %s after %s", e.ID, k.last)
 		}
 		if index <= k.index {
-			return fmt.Errorf("event %s again, after %s", e.id, k.last)
+			return fmt.Errorf("event %s again, after %s", e.ID, k.last)
 		}
 	}
-	k.last, k.index = e.id, index
+	k.last, k.index = e.ID, index
 	k.resumable.Store(true)
 	return nil
 }

@@ -1,4 +1,4 @@
-package sluice_test
+package stateful_test
 
 import (
 	"context"

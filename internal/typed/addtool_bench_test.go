@@ -1,4 +1,4 @@
-package sluice
+package typed_test
 
 import (
 	"context"
@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 func sum(_ context.Context, _ *mcp.CallToolRequest, in addIn) (*mcp.CallToolResult, addOut, error) {
@@ -45,13 +48,13 @@ var benchmarks = []struct {
 		s.AddTool(&mcp.Tool{Name: "tool", InputSchema: json.RawMessage(`{"type":"object"}`)}, untyped)
 	}},
 	{"add/sdk", addArguments, func(s *mcp.Server) { mcp.AddTool(s, plain(), sum) }},
-	{"add/sluice", addArguments, func(s *mcp.Server) { AddTool(s, plain(), sum) }},
+	{"add/sluice", addArguments, func(s *mcp.Server) { sluice.AddTool(s, plain(), sum) }},
 	{"nested/sdk", echoArguments, func(s *mcp.Server) { mcp.AddTool(s, plain(), echo) }},
-	{"nested/sluice", echoArguments, func(s *mcp.Server) { AddTool(s, plain(), echo) }},
+	{"nested/sluice", echoArguments, func(s *mcp.Server) { sluice.AddTool(s, plain(), echo) }},
 	{"limits/sdk", echoArguments, func(s *mcp.Server) { mcp.AddTool(s, given(limited, nil)(), echo) }},
-	{"limits/sluice", echoArguments, func(s *mcp.Server) { AddTool(s, given(limited, nil)(), echo) }},
+	{"limits/sluice", echoArguments, func(s *mcp.Server) { sluice.AddTool(s, given(limited, nil)(), echo) }},
 	{"wrong/sdk", `{"a":2}`, func(s *mcp.Server) { mcp.AddTool(s, plain(), sum) }},
-	{"wrong/sluice", `{"a":2}`, func(s *mcp.Server) { AddTool(s, plain(), sum) }},
+	{"wrong/sluice", `{"a":2}`, func(s *mcp.Server) { sluice.AddTool(s, plain(), sum) }},
 }
 
 // Allocations are stable where times are not. A call of add allocates for the server's and the tests' own needs, too.
@@ -61,9 +64,9 @@ func TestAddToolAllocations(t *testing.T) {
 		most       float64
 		add        func(*mcp.Server)
 	}{
-		{"add", addArguments, 9, func(s *mcp.Server) { AddTool(s, plain(), sum) }},
-		{"nested", echoArguments, 50, func(s *mcp.Server) { AddTool(s, plain(), echo) }},
-		{"limits", echoArguments, 55, func(s *mcp.Server) { AddTool(s, given(limited, nil)(), echo) }},
+		{"add", addArguments, 9, func(s *mcp.Server) { sluice.AddTool(s, plain(), sum) }},
+		{"nested", echoArguments, 50, func(s *mcp.Server) { sluice.AddTool(s, plain(), echo) }},
+		{"limits", echoArguments, 55, func(s *mcp.Server) { sluice.AddTool(s, given(limited, nil)(), echo) }},
 	} {
 		if n := testing.AllocsPerRun(200, valid(t, tt.args, tt.add)); n > tt.most {
 			t.Errorf("%s: %v allocations a call, want at most %v", tt.name, n, tt.most)
@@ -86,7 +89,7 @@ func BenchmarkCallTool(b *testing.B) {
 
 func BenchmarkAddTool(b *testing.B) {
 	for name, add := range map[string]func(*mcp.Server, *mcp.Tool, mcp.ToolHandlerFor[addIn, addOut]){
-		"sdk": mcp.AddTool[addIn, addOut], "sluice": AddTool[addIn, addOut],
+		"sdk": mcp.AddTool[addIn, addOut], "sluice": sluice.AddTool[addIn, addOut],
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
@@ -103,7 +106,7 @@ func valid(tb testing.TB, args string, add func(*mcp.Server)) func() {
 	tb.Helper()
 	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
 	add(s)
-	method, ss := direct(tb, s, "2026-07-28")
+	method, ss := sitetest.Direct(tb, s, "2026-07-28")
 	req := &mcp.CallToolRequest{Session: ss, Params: &mcp.CallToolParamsRaw{Name: "tool", Arguments: json.RawMessage(args)}}
 	return func() {
 		if _, err := method(tb.Context(), "tools/call", req); err != nil {

@@ -1,4 +1,4 @@
-package sluice
+package run_test
 
 import (
 	"fmt"
@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -37,7 +39,7 @@ func TestLostByTheStore(t *testing.T) {
 	for name, loss := range losses {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, version := range sessionRevisions {
+			for _, version := range sitetest.Revisions {
 				for way, play := range map[string]func(l *lossPlay){
 					"open":              (*lossPlay).open,
 					"followed":          (*lossPlay).followed,
@@ -45,19 +47,19 @@ func TestLostByTheStore(t *testing.T) {
 				} {
 					t.Run(version+", "+way, func(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
-							l := &lossPlay{t: t, cl: newCluster(t, 2, Options{}), c: newClient(version), refused: loss.refused}
+							l := &lossPlay{t: t, cl: sitetest.NewCluster(t, 2, sluice.Options{}), c: sitetest.NewClient(version), refused: loss.refused}
 							l.lose = func() {
-								stream, _, _ := wire.ParseEventID(l.call.last)
-								in := strings.NewReplacer("$", l.c.session, "@", stream)
+								stream, _, _ := wire.ParseEventID(l.call.Last)
+								in := strings.NewReplacer("$", l.c.Session, "@", stream)
 								for _, key := range loss.keys {
-									_ = l.cl.shared.Delete(t.Context(), in.Replace(key))
+									_ = l.cl.Shared.Delete(t.Context(), in.Replace(key))
 								}
 								if loss.log {
-									_ = l.cl.shared.Drop(t.Context(), in.Replace("stream:$:@"))
+									_ = l.cl.Shared.Drop(t.Context(), in.Replace("stream:$:@"))
 								}
 								if loss.notes {
-									for _, s := range l.cl.sites {
-										s.tap.loseNotes(time.Millisecond)
+									for _, s := range l.cl.Sites {
+										s.Tap.LoseNotes(time.Millisecond)
 									}
 								}
 							}
@@ -72,31 +74,31 @@ func TestLostByTheStore(t *testing.T) {
 
 type lossPlay struct {
 	t    *testing.T
-	cl   *cluster
-	c    *client
-	call *response
+	cl   *sitetest.Cluster
+	c    *sitetest.Client
+	call *sitetest.Response
 	lose func()
 
 	refused int
 }
 
 func (l *lossPlay) begin() {
-	l.c.open(l.t, l.cl.sites[0], l.cl.sites[0])
-	l.call = l.c.post(l.t, l.cl.sites[0], tool("count", "count", `{"n":100,"ms":100}`))
-	l.call.message(l.t)
-	l.call.message(l.t)
+	l.c.Open(l.t, l.cl.Sites[0], l.cl.Sites[0])
+	l.call = l.c.Post(l.t, l.cl.Sites[0], sitetest.Call("count", "count", `{"n":100,"ms":100}`))
+	l.call.Message(l.t)
+	l.call.Message(l.t)
 }
 
 // hear reads to the result, of which progress from and later is still to come.
-func (l *lossPlay) hear(what string, a *response, from int) {
+func (l *lossPlay) hear(what string, a *sitetest.Response, from int) {
 	l.t.Helper()
-	all := a.rest(l.t)
-	if n := len(all); n == 0 || all[n-1].text() != "counted 100" {
+	all := a.Rest(l.t)
+	if n := len(all); n == 0 || all[n-1].Text() != "counted 100" {
 		l.t.Errorf("%s: the call did not end in its result: %v", what, all)
 		return
 	}
 	for i, m := range all[:len(all)-1] {
-		if got := progressIn(m); got != from+i {
+		if got := m.Progress(); got != from+i {
 			l.t.Fatalf("%s: progress %d, want %d", what, got, from+i)
 		}
 	}
@@ -110,8 +112,8 @@ func (l *lossPlay) open() {
 
 func (l *lossPlay) followed() {
 	l.begin()
-	follower := l.c.get(l.t, l.cl.sites[1], l.call.last)
-	follower.message(l.t)
+	follower := l.c.Get(l.t, l.cl.Sites[1], l.call.Last)
+	follower.Message(l.t)
 	l.lose()
 	l.hear("another replica", follower, 4)
 }
@@ -120,12 +122,12 @@ func (l *lossPlay) resumed() {
 	l.begin()
 	l.lose()
 	_ = l.call.Body.Close()
-	a := l.c.get(l.t, l.cl.sites[1], l.call.last)
+	a := l.c.Get(l.t, l.cl.Sites[1], l.call.Last)
 	if l.refused != 0 {
-		a.wantStatus(l.t, "resume", l.refused)
+		a.WantStatus(l.t, "resume", l.refused)
 		return
 	}
-	a.wantStatus(l.t, "resume", http.StatusOK)
+	a.WantStatus(l.t, "resume", http.StatusOK)
 	l.hear("after coming back", a, 3)
 }
 
@@ -133,15 +135,15 @@ func (l *lossPlay) resumed() {
 func TestLogIsLostWithItsReplica(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lossPlay{t: t, cl: newCluster(t, 2, Options{}), c: newClient(wire.Rev1125)}
+		l := &lossPlay{t: t, cl: sitetest.NewCluster(t, 2, sluice.Options{}), c: sitetest.NewClient(wire.Rev1125)}
 		l.begin()
-		stream, _, _ := wire.ParseEventID(l.call.last)
-		l.cl.sites[0].kill()
-		_ = l.cl.shared.Drop(t.Context(), fmt.Sprintf("stream:%s:%s", l.c.session, stream))
-		a := l.c.get(t, l.cl.sites[1], l.call.last)
-		a.wantStatus(t, "resume", http.StatusOK)
-		all := a.rest(t)
-		if n := len(all); n == 0 || !strings.Contains(all[n-1].text(), strconv.Itoa(wire.CodeReplicaLost)) {
+		stream, _, _ := wire.ParseEventID(l.call.Last)
+		l.cl.Sites[0].Kill()
+		_ = l.cl.Shared.Drop(t.Context(), fmt.Sprintf("stream:%s:%s", l.c.Session, stream))
+		a := l.c.Get(t, l.cl.Sites[1], l.call.Last)
+		a.WantStatus(t, "resume", http.StatusOK)
+		all := a.Rest(t)
+		if n := len(all); n == 0 || !strings.Contains(all[n-1].Text(), strconv.Itoa(wire.CodeReplicaLost)) {
 			t.Errorf("got %v", all)
 		}
 	})
@@ -151,14 +153,14 @@ func TestLogIsLostWithItsReplica(t *testing.T) {
 func TestRegistrationIsLostWithItsReplica(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &lossPlay{t: t, cl: newCluster(t, 2, Options{}), c: newClient(wire.Rev1125)}
+		l := &lossPlay{t: t, cl: sitetest.NewCluster(t, 2, sluice.Options{}), c: sitetest.NewClient(wire.Rev1125)}
 		l.begin()
-		stream, _, _ := wire.ParseEventID(l.call.last)
-		l.cl.sites[0].kill()
-		_ = l.cl.shared.Delete(t.Context(), fmt.Sprintf("run:%s:%s", l.c.session, stream))
+		stream, _, _ := wire.ParseEventID(l.call.Last)
+		l.cl.Sites[0].Kill()
+		_ = l.cl.Shared.Delete(t.Context(), fmt.Sprintf("run:%s:%s", l.c.Session, stream))
 		start := time.Now()
-		a := l.c.get(t, l.cl.sites[1], l.call.last)
-		if all := a.rest(t); len(all) > 0 {
+		a := l.c.Get(t, l.cl.Sites[1], l.call.Last)
+		if all := a.Rest(t); len(all) > 0 {
 			t.Errorf("got %v", all)
 		}
 		if took := time.Since(start); took > 10*time.Second {
@@ -170,26 +172,26 @@ func TestRegistrationIsLostWithItsReplica(t *testing.T) {
 // A store that goes on to refuse what it is told does not cost a call its end: the open connection hears it all, without IDs.
 func TestStoreRefusesForLong(t *testing.T) {
 	t.Parallel()
-	for _, version := range sessionRevisions {
+	for _, version := range sitetest.Revisions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				l := &lossPlay{t: t, cl: newCluster(t, 2, Options{}), c: newClient(version)}
+				l := &lossPlay{t: t, cl: sitetest.NewCluster(t, 2, sluice.Options{}), c: sitetest.NewClient(version)}
 				l.begin()
-				last := l.call.last
+				last := l.call.Last
 				start := time.Now()
-				l.cl.sites[0].tap.set(tapAway)
+				l.cl.Sites[0].Tap.Set(sitetest.Away)
 				l.hear("the open connection", l.call, 3)
 				if took := time.Since(start); took > 30*time.Second {
 					t.Errorf("took %v", took)
 				}
-				if l.call.last != last {
-					t.Errorf("an event has the ID %s, and is in no log", l.call.last)
+				if l.call.Last != last {
+					t.Errorf("an event has the ID %s, and is in no log", l.call.Last)
 				}
-				l.cl.sites[0].tap.set(tapOpen)
+				l.cl.Sites[0].Tap.Set(sitetest.Open)
 				time.Sleep(10 * time.Second)
 				// It got there in the end.
-				l.hear("after the outage", l.c.get(t, l.cl.sites[1], last), 3)
+				l.hear("after the outage", l.c.Get(t, l.cl.Sites[1], last), 3)
 			})
 		})
 	}

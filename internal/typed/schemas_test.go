@@ -1,4 +1,4 @@
-package sluice
+package typed_test
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // Schemas that were inferred and then bent: what a plan takes for granted in one place may not hold in another.
@@ -59,7 +61,7 @@ func bentPair[In, Out any](tb testing.TB, seed uint64) (pair, bool) {
 	}
 	p := &twins[In, Out]{}
 	theirs := panicked(func() { p.theirs = newTwin(tb, describe(), mcp.AddTool[In, Out]) })
-	ours := panicked(func() { p.ours = newTwin(tb, describe(), AddTool[In, Out]) })
+	ours := panicked(func() { p.ours = newTwin(tb, describe(), sluice.AddTool[In, Out]) })
 	if (theirs == nil) != (ours == nil) {
 		tb.Fatalf("seed %d:\n sdk    %v\n sluice %v", seed, theirs, ours)
 	}

@@ -1,4 +1,4 @@
-package sluice_test
+package engine_test
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package sluice
+package engine_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
@@ -34,7 +35,7 @@ func TestStrayMessagesReachNobody(t *testing.T) {
 		<-goOn
 		return &mcp.CallToolResult{}, nil
 	})
-	h := NewHandler(func(*http.Request) *mcp.Server { return server }, nil)
+	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, nil)
 	defer func() { _ = h.Close() }()
 	call := func(tool string) string {
 		body := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"` + tool + `","_meta":{"progressToken":"t","io.modelcontextprotocol/protocolVersion":"2026-07-28",` +

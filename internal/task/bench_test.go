@@ -1,15 +1,20 @@
-package sluice
+package task_test
 
 import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // manyTasks is how many are open at once.
@@ -17,7 +22,7 @@ const manyTasks = 10_000
 
 // TestOpenTasksAreSmall bounds what a task costs its replica while it is worked on, and while it waits for its client.
 func TestOpenTasksAreSmall(t *testing.T) {
-	if testing.Short() || raceDetector() {
+	if testing.Short() || sitetest.RaceDetector() {
 		t.Skip("measures")
 	}
 	for _, tt := range []struct {
@@ -30,21 +35,24 @@ func TestOpenTasksAreSmall(t *testing.T) {
 	} {
 		t.Run(tt.tool, func(t *testing.T) {
 			server := taskServer(&executions{})
-			h := NewHandler(func(*http.Request) *mcp.Server { return server }, &Options{MaxTasks: 2 * manyTasks, MaxCalls: 2 * manyTasks})
+			h := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, &sluice.Options{MaxTasks: 2 * manyTasks, MaxCalls: 2 * manyTasks})
 			defer h.Close()
 			caps := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + taskCaps + `}`
-			begin := newPost(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tt.tool+`","arguments":{"MS":600000},`+caps+`}}`,
+			begin := sitetest.NewPost(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tt.tool+`","arguments":{"MS":600000},`+caps+`}}`,
 				map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tt.tool})
 			create := func() string {
-				w := &keepingWriter{header: make(http.Header)}
-				_, _ = begin.body.Seek(0, 0)
-				h.ServeHTTP(w, begin.request)
+				w := httptest.NewRecorder()
+				begin.SendTo(h, w)
 				var m struct{ Result struct{ TaskID string } }
-				start := max(0, bytes.IndexByte(w.body.Bytes(), '{')) // on a busy machine the answer may come as an event
-				if err := json.NewDecoder(bytes.NewReader(w.body.Bytes()[start:])).Decode(&m); err != nil || m.Result.TaskID == "" {
-					t.Fatalf("%s: %v", w.body.Bytes(), err)
+				start := max(0, bytes.IndexByte(w.Body.Bytes(), '{')) // on a busy machine the answer may come as an event
+				if err := json.NewDecoder(bytes.NewReader(w.Body.Bytes()[start:])).Decode(&m); err != nil || m.Result.TaskID == "" {
+					t.Fatalf("%s: %v", w.Body.Bytes(), err)
 				}
 				return m.Result.TaskID
+			}
+			look := func(id string) *sitetest.Post {
+				return sitetest.NewPost(`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"`+id+`",`+caps+`}}`,
+					map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": id})
 			}
 			create()
 			before, objects := liveMemory(), runtime.NumGoroutine()
@@ -52,9 +60,13 @@ func TestOpenTasksAreSmall(t *testing.T) {
 			for i := range ids {
 				ids[i] = create()
 			}
-			for deadline := time.Now().Add(10 * time.Second); tt.tool == "ask" && h.tasks.Working() > 0; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatalf("%d still work", h.tasks.Working())
+			if tt.tool == "ask" { // until each waits for its client, and nobody works on it
+				for _, id := range ids {
+					sitetest.Eventually(t, "it asks", func() bool {
+						w := httptest.NewRecorder()
+						look(id).SendTo(h, w)
+						return strings.Contains(w.Body.String(), `"input_required"`)
+					})
 				}
 			}
 			perTask := (liveMemory() - before) / manyTasks
@@ -62,13 +74,12 @@ func TestOpenTasksAreSmall(t *testing.T) {
 
 			var took []time.Duration
 			for _, id := range ids[:1000] {
-				get := newPost(`{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskId":"`+id+`",`+caps+`}}`,
-					map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tasks/get", "Mcp-Name": id})
+				get := look(id)
 				begun := time.Now()
-				get.send(h)
+				get.Send(h)
 				took = append(took, time.Since(begun))
-				if get.writer.status != http.StatusOK {
-					t.Fatalf("get: %d", get.writer.status)
+				if get.Answer.Status != http.StatusOK {
+					t.Fatalf("get: %d", get.Answer.Status)
 				}
 			}
 			slices.Sort(took)

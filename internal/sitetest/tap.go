@@ -1,4 +1,4 @@
-package sluice
+package sitetest
 
 import (
 	"context"
@@ -11,54 +11,57 @@ import (
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// A tap is one replica's way to the store that all share. It counts, and it can be closed, slowed
+// A Tap is one replica's way to the store that all share. It counts, and it can be closed, slowed
 // down, frozen or made to lie about what was done, for one replica at a time.
-type tap struct {
-	name  string
+type Tap struct {
 	inner store.Store
 
 	mu     sync.Mutex
-	state  tapState
+	state  State
 	away   int           // outages under way
 	thaw   chan struct{} // closed when a frozen tap goes on
 	subs   map[*tapSub]struct{}
 	counts map[string]int
-	// before is called ahead of each operation, and says how it goes. It may take its time. Nil: all go well.
-	before func(op string) fate
+	// Before is called ahead of each operation, and says how it goes. It may take its time. Nil: all go well.
+	Before func(op string) Fate
 }
 
-type tapState int
+// A State is how a replica stands to the store.
+type State int
 
+// A tap is open at first.
 const (
-	tapOpen   tapState = iota
-	tapAway            // the store cannot be reached
-	tapFrozen          // the process has been stopped: what it does waits, what it is told too
-	tapDead            // the process has been killed
+	Open   State = iota
+	Away         // the store cannot be reached
+	Frozen       // the process has been stopped: what it does waits, what it is told too
+	Dead         // the process has been killed
 )
 
-// A fate is what becomes of an operation.
-type fate int
+// A Fate is what becomes of an operation.
+type Fate int
 
+// What becomes of operations.
 const (
-	done   fate = iota
-	failed      // not done, and the caller is told so
-	unsure      // done, but the answer is lost
+	Done   Fate = iota
+	Failed      // not done, and the caller is told so
+	Unsure      // done, but the answer is lost
 )
 
-func newTap(name string, inner store.Store) *tap {
-	return &tap{name: name, inner: inner, subs: make(map[*tapSub]struct{}), counts: make(map[string]int)}
+// NewTap returns the way of a replica to a store.
+func NewTap(inner store.Store) *Tap {
+	return &Tap{inner: inner, subs: make(map[*tapSub]struct{}), counts: make(map[string]int)}
 }
 
 // errAway is what a real backend says.
 func errAway(op string) error { return fmt.Errorf("tap: %s: %w", op, store.ErrUnavailable) }
 
 // enter counts an operation and decides how it goes.
-func (t *tap) enter(op string) (fate, error) {
+func (t *Tap) enter(op string) (Fate, error) {
 	t.mu.Lock()
 	t.counts[op]++
-	before := t.before
+	before := t.Before
 	t.mu.Unlock()
-	f := done
+	f := Done
 	if before != nil {
 		f = before(op)
 	}
@@ -67,45 +70,46 @@ func (t *tap) enter(op string) (fate, error) {
 		state, thaw := t.state, t.thaw
 		t.mu.Unlock()
 		switch state {
-		case tapFrozen:
+		case Frozen:
 			<-thaw
 			continue
-		case tapAway:
+		case Away:
 			return f, errAway(op)
-		case tapDead:
+		case Dead:
 			return f, fmt.Errorf("tap: %s: %w", op, store.ErrClosed)
 		}
-		if f == failed {
+		if f == Failed {
 			return f, errAway(op)
 		}
 		return f, nil
 	}
 }
 
-func (t *tap) run(op string, f func() error) error {
+func (t *Tap) run(op string, f func() error) error {
 	how, err := t.enter(op)
 	if err != nil {
 		return err
 	}
 	err = f()
-	if how == unsure {
+	if how == Unsure {
 		return errAway(op)
 	}
 	return err
 }
 
-func (t *tap) set(state tapState) {
+// Set changes the state. There is no way back from [Dead].
+func (t *Tap) Set(state State) {
 	t.mu.Lock()
 	old := t.state
-	if old == tapDead {
+	if old == Dead {
 		t.mu.Unlock()
 		return // there is no way back
 	}
 	t.state = state
 	switch {
-	case state == tapFrozen && old != tapFrozen:
+	case state == Frozen && old != Frozen:
 		t.thaw = make(chan struct{})
-	case state != tapFrozen && old == tapFrozen:
+	case state != Frozen && old == Frozen:
 		close(t.thaw)
 	}
 	subs := make([]*tapSub, 0, len(t.subs))
@@ -115,54 +119,55 @@ func (t *tap) set(state tapState) {
 	t.mu.Unlock()
 	for _, s := range subs {
 		switch {
-		case state == tapAway, state == tapDead:
-			s.disconnect(state == tapDead)
-		case state == tapOpen && old == tapAway:
+		case state == Away, state == Dead:
+			s.disconnect(state == Dead)
+		case state == Open && old == Away:
 			_ = s.connect(true) // fails with the memory store's end only
 		}
 	}
 }
 
-// goAway takes the store away, and comeBack undoes that; they nest. What is worse than an outage hides it.
-func (t *tap) goAway() {
+// GoAway takes the store away, and [Tap.ComeBack] undoes that; they nest. What is worse than an outage hides it.
+func (t *Tap) GoAway() {
 	t.mu.Lock()
 	t.away++
 	t.mu.Unlock()
-	if t.is(tapOpen) {
-		t.set(tapAway)
+	if t.is(Open) {
+		t.Set(Away)
 	}
 }
 
-func (t *tap) comeBack() {
+// ComeBack ends an outage that [Tap.GoAway] has begun.
+func (t *Tap) ComeBack() {
 	t.mu.Lock()
 	t.away--
 	over := t.away == 0
 	t.mu.Unlock()
-	if over && t.is(tapAway) {
-		t.set(tapOpen)
+	if over && t.is(Away) {
+		t.Set(Open)
 	}
 }
 
 // open lets the replica at the store again, unless there is an outage.
-func (t *tap) open() {
+func (t *Tap) open() {
 	t.mu.Lock()
 	away := t.away > 0
 	t.mu.Unlock()
 	if away {
-		t.set(tapAway)
+		t.Set(Away)
 	} else {
-		t.set(tapOpen)
+		t.Set(Open)
 	}
 }
 
-func (t *tap) is(state tapState) bool {
+func (t *Tap) is(state State) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.state == state
 }
 
-// loseNotes breaks the connection of the subscriptions and mends it a moment later.
-func (t *tap) loseNotes(d time.Duration) {
+// LoseNotes breaks the connection of the subscriptions and mends it a moment later.
+func (t *Tap) LoseNotes(d time.Duration) {
 	t.mu.Lock()
 	subs := make([]*tapSub, 0, len(t.subs))
 	for s := range t.subs {
@@ -173,15 +178,15 @@ func (t *tap) loseNotes(d time.Duration) {
 		s.disconnect(false)
 	}
 	time.Sleep(d)
-	if t.is(tapOpen) {
+	if t.is(Open) {
 		for _, s := range subs {
 			_ = s.connect(true)
 		}
 	}
 }
 
-// tell brings a note to the replica once more.
-func (t *tap) tell(m store.Message) {
+// Tell brings a note to the replica once more.
+func (t *Tap) Tell(m store.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for s := range t.subs {
@@ -193,8 +198,8 @@ func (t *tap) tell(m store.Message) {
 	}
 }
 
-// spent returns the operations since the last call, without those that replicas make by the clock.
-func (t *tap) spent() map[string]int {
+// Spent returns the operations since the last call, without those that replicas make by the clock.
+func (t *Tap) Spent() map[string]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := maps.Clone(t.counts)
@@ -202,7 +207,7 @@ func (t *tap) spent() map[string]int {
 	return out
 }
 
-func (t *tap) Get(ctx context.Context, key string) (v []byte, err error) {
+func (t *Tap) Get(ctx context.Context, key string) (v []byte, err error) {
 	op := "get"
 	if strings.HasPrefix(key, "lease:") {
 		op = "get lease"
@@ -218,7 +223,7 @@ func (t *tap) Get(ctx context.Context, key string) (v []byte, err error) {
 	return v, err
 }
 
-func (t *tap) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+func (t *Tap) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	op := "put"
 	if strings.HasPrefix(key, "lease:") {
 		op = "lease"
@@ -226,27 +231,27 @@ func (t *tap) Put(ctx context.Context, key string, value []byte, ttl time.Durati
 	return t.run(op, func() error { return t.inner.Put(ctx, key, value, ttl) })
 }
 
-func (t *tap) Create(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+func (t *Tap) Create(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	return t.run("create", func() error { return t.inner.Create(ctx, key, value, ttl) })
 }
 
-func (t *tap) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
+func (t *Tap) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
 	return t.run("swap", func() error { return t.inner.Swap(ctx, key, old, value, ttl) })
 }
 
-func (t *tap) Touch(ctx context.Context, key string, ttl time.Duration) error {
+func (t *Tap) Touch(ctx context.Context, key string, ttl time.Duration) error {
 	return t.run("touch", func() error { return t.inner.Touch(ctx, key, ttl) })
 }
 
-func (t *tap) Delete(ctx context.Context, key string) error {
+func (t *Tap) Delete(ctx context.Context, key string) error {
 	return t.run("delete", func() error { return t.inner.Delete(ctx, key) })
 }
 
-func (t *tap) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
+func (t *Tap) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
 	return t.run("append", func() error { return t.inner.Append(ctx, log, at, entries, b) })
 }
 
-func (t *tap) Read(ctx context.Context, log string, from int64, limit int) (entries []store.Entry, next int64, err error) {
+func (t *Tap) Read(ctx context.Context, log string, from int64, limit int) (entries []store.Entry, next int64, err error) {
 	err = t.run("read", func() error {
 		var err error
 		entries, next, err = t.inner.Read(ctx, log, from, limit)
@@ -255,11 +260,11 @@ func (t *tap) Read(ctx context.Context, log string, from int64, limit int) (entr
 	return entries, next, err
 }
 
-func (t *tap) Drop(ctx context.Context, log string) error {
+func (t *Tap) Drop(ctx context.Context, log string) error {
 	return t.run("drop", func() error { return t.inner.Drop(ctx, log) })
 }
 
-func (t *tap) Publish(ctx context.Context, topic string, data []byte) (n int, err error) {
+func (t *Tap) Publish(ctx context.Context, topic string, data []byte) (n int, err error) {
 	err = t.run("publish", func() error {
 		var err error
 		n, err = t.inner.Publish(ctx, topic, data)
@@ -268,7 +273,7 @@ func (t *tap) Publish(ctx context.Context, topic string, data []byte) (n int, er
 	return n, err
 }
 
-func (t *tap) Receivers(ctx context.Context, topic string) (n int, err error) {
+func (t *Tap) Receivers(ctx context.Context, topic string) (n int, err error) {
 	err = t.run("receivers", func() error {
 		var err error
 		n, err = t.inner.Receivers(ctx, topic)
@@ -277,14 +282,16 @@ func (t *tap) Receivers(ctx context.Context, topic string) (n int, err error) {
 	return n, err
 }
 
-func (t *tap) Ping(ctx context.Context) error {
+func (t *Tap) Ping(ctx context.Context) error {
 	return t.run("ping", func() error { return t.inner.Ping(ctx) })
 }
 
 // Close is never called by a handler that was given the store.
-func (t *tap) Close() error { panic("closed by who does not own it") }
+func (t *Tap) Close() error {
+	panic("closed by who does not own it") //nolint:forbidigo // a test is to fail that comes here
+}
 
-func (t *tap) Subscribe(ctx context.Context, topics ...string) (store.Subscription, error) {
+func (t *Tap) Subscribe(ctx context.Context, topics ...string) (store.Subscription, error) {
 	s := &tapSub{tap: t, out: make(chan store.Message, 1024), topics: make(map[string]bool)}
 	err := t.run("subscribe", func() error {
 		for _, topic := range topics {
@@ -304,7 +311,7 @@ func (t *tap) Subscribe(ctx context.Context, topics ...string) (store.Subscripti
 
 // A tapSub is a subscription whose connection can be lost.
 type tapSub struct {
-	tap *tap
+	tap *Tap
 	out chan store.Message
 
 	mu     sync.Mutex
@@ -337,7 +344,7 @@ func (s *tapSub) connect(again bool) error {
 	s.pumps.Go(func() {
 		for m := range inner.C() {
 			s.tap.mu.Lock()
-			frozen, thaw := s.tap.state == tapFrozen, s.tap.thaw
+			frozen, thaw := s.tap.state == Frozen, s.tap.thaw
 			s.tap.mu.Unlock()
 			if frozen {
 				<-thaw

@@ -1,4 +1,4 @@
-package sluice
+package session_test
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // A client that subscribes again, and is refused this time, keeps what it had, also when its session has rested since.
@@ -26,25 +29,25 @@ func TestRefusedSubscriptionKeepsTheOneBefore(t *testing.T) {
 			},
 			UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
 		})
-		at := newCluster(t, 0, Options{}).add(server)
-		c := newClient("2025-11-25")
-		c.open(t, at, at)
-		c.post(t, at, subscribe(true)).wantStatus(t, "subscribing", http.StatusOK)
+		at := sitetest.NewCluster(t, 0, sluice.Options{}).Add(server)
+		c := sitetest.NewClient("2025-11-25")
+		c.Open(t, at, at)
+		c.Post(t, at, sitetest.Subscribe(true)).WantStatus(t, "subscribing", http.StatusOK)
 		time.Sleep(time.Second) // the server's watcher subscribes, too
 		refuse.Store(true)
-		if m := c.post(t, at, subscribe(true)).message(t); m.Error == nil {
+		if m := c.Post(t, at, sitetest.Subscribe(true)).Message(t); m.Error == nil {
 			t.Error("the second subscription is not refused")
 		}
 		refuse.Store(false)
 		time.Sleep(time.Minute)
-		stream := c.get(t, at, "")
+		stream := c.Get(t, at, "")
 		time.Sleep(time.Second)
-		if err := server.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: testItem}); err != nil {
+		if err := server.ResourceUpdated(t.Context(), &mcp.ResourceUpdatedNotificationParams{URI: sitetest.Item}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
-		if all := stream.rest(t); len(all) != 1 || all[0].Method != "notifications/resources/updated" {
+		c.Do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+		if all := stream.Rest(t); len(all) != 1 || all[0].Method != "notifications/resources/updated" {
 			t.Errorf("heard %v", all)
 		}
 	})

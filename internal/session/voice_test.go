@@ -1,4 +1,4 @@
-package sluice
+package session_test
 
 import (
 	"context"
@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // A handler may keep its session and speak long after its call, when the session has rested here: what it says reaches the
@@ -19,7 +22,7 @@ import (
 func TestHandlersKeepTheirVoice(t *testing.T) {
 	t.Parallel()
 	for _, replicas := range []int{1, 2} {
-		for _, version := range sessionRevisions {
+		for _, version := range sitetest.Revisions {
 			t.Run(fmt.Sprint(replicas, " ", version), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) { keepVoice(t, replicas, version) })
@@ -29,17 +32,17 @@ func TestHandlersKeepTheirVoice(t *testing.T) {
 }
 
 func keepVoice(t *testing.T, replicas int, version string) {
-	cl := newCluster(t, replicas, Options{})
-	here, there := cl.sites[0], cl.sites[replicas-1]
+	cl := sitetest.NewCluster(t, replicas, sluice.Options{})
+	here, there := cl.Sites[0], cl.Sites[replicas-1]
 	var held *mcp.ServerSession
-	for _, s := range cl.sites { // one version everywhere
-		s.server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+	for _, s := range cl.Sites { // one version everywhere
+		s.Server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			held = req.Session
-			return textResult("kept"), nil
+			return sitetest.Text("kept"), nil
 		})
 	}
 	spoken := 0 // by the server's own middleware
-	here.server.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+	here.Server.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 			if method == "notifications/message" {
 				spoken++
@@ -47,27 +50,27 @@ func keepVoice(t *testing.T, replicas int, version string) {
 			return next(ctx, method, req)
 		}
 	})
-	c, other := newClient(version), newClient(version)
-	for _, c := range []*client{c, other} {
-		c.open(t, here, here)
-		c.post(t, here, setLevel("info")).wantStatus(t, "level", http.StatusOK)
+	c, other := sitetest.NewClient(version), sitetest.NewClient(version)
+	for _, c := range []*sitetest.Client{c, other} {
+		c.Open(t, here, here)
+		c.Post(t, here, sitetest.SetLevel("info")).WantStatus(t, "level", http.StatusOK)
 	}
-	c.post(t, here, tool("1", "keep", `{}`)).want(t, "kept")
+	c.Post(t, here, sitetest.Call("1", "keep", `{}`)).Want(t, "kept")
 
 	if err := held.Log(t.Context(), &mcp.LoggingMessageParams{Level: "info", Data: "to nobody"}); err == nil {
 		t.Error("nobody listens, and the handler is not told")
 	}
 	time.Sleep(time.Minute) // it rests
-	stream, others := c.get(t, there, ""), other.get(t, there, "")
-	stream.wantStatus(t, "GET", http.StatusOK)
-	others.wantStatus(t, "GET", http.StatusOK)
+	stream, others := c.Get(t, there, ""), other.Get(t, there, "")
+	stream.WantStatus(t, "GET", http.StatusOK)
+	others.WantStatus(t, "GET", http.StatusOK)
 	time.Sleep(time.Minute) // and again, where nobody listens
 
 	for _, word := range []string{"one", "two"} {
 		if err := held.Log(context.Background(), &mcp.LoggingMessageParams{Level: "info", Data: word}); err != nil {
 			t.Fatalf("saying %s: %v", word, err)
 		}
-		if m := stream.message(t); m.Method != "notifications/message" || !strings.Contains(string(m.Params), word) {
+		if m := stream.Message(t); m.Method != "notifications/message" || !strings.Contains(string(m.Params), word) {
 			t.Fatalf("said %s, heard %s %s", word, m.Method, m.Params)
 		}
 		time.Sleep(time.Minute)
@@ -81,23 +84,23 @@ func keepVoice(t *testing.T, replicas int, version string) {
 		}
 		answers <- fmt.Sprint(res.Content["x"])
 	}()
-	q := stream.message(t)
+	q := stream.Message(t)
 	time.Sleep(2 * time.Minute) // whoever asks does not rest
-	c.post(t, there, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{"x":"yes"}}}`, q.ID)).wantStatus(t, "answer", http.StatusAccepted)
+	c.Post(t, there, fmt.Sprintf(`{"jsonrpc":"2.0","id":%s,"result":{"action":"accept","content":{"x":"yes"}}}`, q.ID)).WantStatus(t, "answer", http.StatusAccepted)
 	if got := <-answers; got != "yes" {
 		t.Errorf("asked, and got %q", got)
 	}
 
-	c.do(t.Context(), there, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // what follows looks at the outcome
+	c.Do(t.Context(), there, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // what follows looks at the outcome
 	time.Sleep(time.Second)
 	if err := held.NotifyProgress(context.Background(), &mcp.ProgressNotificationParams{ProgressToken: "1", Progress: 1}); err == nil {
 		t.Error("the session has ended, and its handler may speak")
 	}
-	if more := stream.rest(t); len(more) > 0 {
+	if more := stream.Rest(t); len(more) > 0 {
 		t.Errorf("after the end: %v", more)
 	}
-	other.do(t.Context(), there, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // as above
-	if more := others.rest(t); len(more) > 0 {
+	other.Do(t.Context(), there, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // as above
+	if more := others.Rest(t); len(more) > 0 {
 		t.Errorf("another client heard %v", more)
 	}
 	if spoken < 3 {
@@ -109,21 +112,21 @@ func keepVoice(t *testing.T, replicas int, version string) {
 func TestVoiceKeepsNoSession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cl := newCluster(t, 1, Options{SessionTimeout: 10 * time.Minute})
-		at := cl.sites[0]
+		cl := sitetest.NewCluster(t, 1, sluice.Options{SessionTimeout: 10 * time.Minute})
+		at := cl.Sites[0]
 		var held *mcp.ServerSession
-		at.server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		at.Server.AddTool(&mcp.Tool{Name: "keep", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			held = req.Session
-			return textResult("kept"), nil
+			return sitetest.Text("kept"), nil
 		})
-		c := newClient("2025-11-25")
-		c.open(t, at, at)
-		c.post(t, at, tool("1", "keep", `{}`)).want(t, "kept")
+		c := sitetest.NewClient("2025-11-25")
+		c.Open(t, at, at)
+		c.Post(t, at, sitetest.Call("1", "keep", `{}`)).Want(t, "kept")
 		for range 30 {
 			time.Sleep(time.Minute)
 			_ = held.NotifyProgress(context.Background(), &mcp.ProgressNotificationParams{ProgressToken: "1", Progress: 1}) // nobody listens
 		}
-		c.post(t, at, tool("2", "fast", `{}`)).wantStatus(t, "after the timeout", http.StatusNotFound)
+		c.Post(t, at, sitetest.Call("2", "fast", `{}`)).WantStatus(t, "after the timeout", http.StatusNotFound)
 	})
 }
 
@@ -131,7 +134,7 @@ func TestVoiceKeepsNoSession(t *testing.T) {
 // now, those that have not for long, and those that could be asked.
 func TestServersSpeakToAll(t *testing.T) {
 	t.Parallel()
-	for _, version := range sessionRevisions {
+	for _, version := range sitetest.Revisions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { speakToAll(t, version) })
@@ -140,40 +143,40 @@ func TestServersSpeakToAll(t *testing.T) {
 }
 
 func speakToAll(t *testing.T, version string) {
-	cl := newCluster(t, 1, Options{})
-	at := cl.sites[0]
+	cl := sitetest.NewCluster(t, 1, sluice.Options{})
+	at := cl.Sites[0]
 	type listener struct {
-		*client
+		*sitetest.Client
 		level string
-		heard *response
+		heard *sitetest.Response
 	}
 	var all []listener
 	for _, caps := range []string{`{}`, `{"elicitation":{}}`} {
 		for _, level := range []string{"", "debug", "error"} {
-			c := newClient(version)
-			c.caps = caps
-			c.open(t, at, at)
+			c := sitetest.NewClient(version)
+			c.Caps = caps
+			c.Open(t, at, at)
 			if level != "" {
-				c.post(t, at, setLevel(level)).wantStatus(t, "level", http.StatusOK)
+				c.Post(t, at, sitetest.SetLevel(level)).WantStatus(t, "level", http.StatusOK)
 			}
-			all = append(all, listener{c, level, c.get(t, at, "")})
+			all = append(all, listener{c, level, c.Get(t, at, "")})
 		}
 	}
-	newClient(version).open(t, at, at) // does not listen
+	sitetest.NewClient(version).Open(t, at, at) // does not listen
 	for round, pause := range []time.Duration{0, time.Minute, time.Second, time.Hour} {
 		time.Sleep(pause)
 		for i, l := range all {
 			if (i+round)%2 == 0 {
-				l.post(t, at, tool("1", "fast", `{}`)).want(t, "fast")
+				l.Post(t, at, sitetest.Call("1", "fast", `{}`)).Want(t, "fast")
 			}
 		}
 		for i := range 3 {
-			for ss := range at.server.Sessions() {
+			for ss := range at.Server.Sessions() {
 				_ = ss.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "t", Progress: float64(i)}) // who does not listen is no error of the server's
 				_ = ss.Log(t.Context(), &mcp.LoggingMessageParams{Level: "warning", Data: i})
 			}
 		}
-		at.server.AddTool(&mcp.Tool{Name: fmt.Sprint("new", round), InputSchema: json.RawMessage(`{"type":"object"}`)}, func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		at.Server.AddTool(&mcp.Tool{Name: fmt.Sprint("new", round), InputSchema: json.RawMessage(`{"type":"object"}`)}, func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			return &mcp.CallToolResult{}, nil
 		})
 		for i, l := range all {
@@ -186,18 +189,18 @@ func speakToAll(t *testing.T, version string) {
 			}
 			want = append(want, "notifications/tools/list_changed ")
 			for _, w := range want {
-				m := l.heard.message(t)
+				m := l.heard.Message(t)
 				var p struct{ Progress, Data json.Number }
 				_ = json.Unmarshal(m.Params, &p)
 				if got := fmt.Sprint(m.Method, " ", p.Progress, p.Data); got != w {
-					t.Fatalf("round %d, client %d (%s, level %q) heard %s, want %s", round, i, l.caps, l.level, got, w)
+					t.Fatalf("round %d, client %d (%s, level %q) heard %s, want %s", round, i, l.Caps, l.level, got, w)
 				}
 			}
 		}
 	}
 	for _, l := range all {
-		l.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
-		if more := l.heard.rest(t); len(more) > 0 {
+		l.Do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+		if more := l.heard.Rest(t); len(more) > 0 {
 			t.Errorf("heard twice: %v", more)
 		}
 	}
@@ -208,15 +211,17 @@ func speakToAll(t *testing.T, version string) {
 func TestSpeakingToAllTakesTime(t *testing.T) {
 	t.Parallel()
 	const asked = `{"elicitation":{}}`
-	call := func(t *testing.T, at *site, c *client) { c.post(t, at, tool("1", "fast", `{}`)).want(t, "fast") }
-	rest := func(*testing.T, *site, *client) { time.Sleep(5 * time.Second) }
-	work := func(t *testing.T, at *site, c *client) { // for longer than anybody takes to speak to all
+	call := func(t *testing.T, at *sitetest.Site, c *sitetest.Client) {
+		c.Post(t, at, sitetest.Call("1", "fast", `{}`)).Want(t, "fast")
+	}
+	rest := func(*testing.T, *sitetest.Site, *sitetest.Client) { time.Sleep(5 * time.Second) }
+	work := func(t *testing.T, at *sitetest.Site, c *sitetest.Client) { // for longer than anybody takes to speak to all
 		for range 40 {
 			call(t, at, c)
 			time.Sleep(time.Second / 2)
 		}
 	}
-	type step = func(*testing.T, *site, *client)
+	type step = func(*testing.T, *sitetest.Site, *sitetest.Client)
 	for name, tt := range map[string]struct {
 		caps    string
 		before  []step // after each the program looks who is there
@@ -240,13 +245,13 @@ func TestSpeakingToAllTakesTime(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, backwards %v", name, backwards), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					at := newCluster(t, 1, Options{}).sites[0]
-					c := newClient("2025-11-25")
-					c.caps = tt.caps
-					c.open(t, at, at)
-					heard := c.get(t, at, "")
+					at := sitetest.NewCluster(t, 1, sluice.Options{}).Sites[0]
+					c := sitetest.NewClient("2025-11-25")
+					c.Caps = tt.caps
+					c.Open(t, at, at)
+					heard := c.Get(t, at, "")
 					end := func() {
-						c.do(context.Background(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+						c.Do(context.Background(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
 					}
 					defer time.AfterFunc(time.Hour, end).Stop() // else who hears nothing waits for ever
 					for _, word := range []int{1, 1, 2} {
@@ -274,7 +279,7 @@ func TestSpeakingToAllTakesTime(t *testing.T) {
 					synctest.Wait() // it is initialized
 					var own *mcp.ServerSession
 					for _, ss := range foundBy(t, at, func(look func()) { call(t, at, c); look() }) {
-						if ss.ID() == c.session {
+						if ss.ID() == c.Session {
 							own = ss
 						}
 					}
@@ -286,7 +291,7 @@ func TestSpeakingToAllTakesTime(t *testing.T) {
 					}
 					wantProgress(t, heard, 3, 3)
 					end()
-					if more := heard.rest(t); len(more) > 0 {
+					if more := heard.Rest(t); len(more) > 0 {
 						t.Errorf("heard twice: %v", more)
 					}
 				})
@@ -297,10 +302,10 @@ func TestSpeakingToAllTakesTime(t *testing.T) {
 
 // foundBy returns the SDK sessions that the server had at any of the times that f looks: those that it has at once when an
 // old one takes its time to close.
-func foundBy(t *testing.T, at *site, f func(look func())) (found []*mcp.ServerSession) {
+func foundBy(t *testing.T, at *sitetest.Site, f func(look func())) (found []*mcp.ServerSession) {
 	t.Helper()
 	f(func() {
-		for ss := range at.server.Sessions() {
+		for ss := range at.Server.Sessions() {
 			if !slices.Contains(found, ss) {
 				found = append(found, ss)
 			}
@@ -309,10 +314,10 @@ func foundBy(t *testing.T, at *site, f func(look func())) (found []*mcp.ServerSe
 	return found
 }
 
-func wantProgress(t *testing.T, heard *response, want ...float64) {
+func wantProgress(t *testing.T, heard *sitetest.Response, want ...float64) {
 	t.Helper()
 	for _, w := range want {
-		m := heard.message(t)
+		m := heard.Message(t)
 		var p struct{ Progress float64 }
 		if err := json.Unmarshal(m.Params, &p); err != nil || p.Progress != w {
 			t.Fatalf("heard %s %s, want progress %v", m.Method, m.Params, w)
@@ -324,17 +329,17 @@ func wantProgress(t *testing.T, heard *response, want ...float64) {
 func TestSpeakingToEach(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		at := newCluster(t, 1, Options{}).sites[0]
-		c := newClient("2025-11-25")
-		c.open(t, at, at)
-		heard := c.get(t, at, "")
+		at := sitetest.NewCluster(t, 1, sluice.Options{}).Sites[0]
+		c := sitetest.NewClient("2025-11-25")
+		c.Open(t, at, at)
+		heard := c.Get(t, at, "")
 		time.Sleep(time.Minute)
-		for ss := range at.server.Sessions() {
+		for ss := range at.Server.Sessions() {
 			_ = ss.NotifyProgress(t.Context(), &mcp.ProgressNotificationParams{ProgressToken: "t", Progress: float64(len(ss.ID()))}) // looked at below
 		}
-		wantProgress(t, heard, float64(len(c.session)))
-		c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
-		if more := heard.rest(t); len(more) > 0 {
+		wantProgress(t, heard, float64(len(c.Session)))
+		c.Do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+		if more := heard.Rest(t); len(more) > 0 {
 			t.Errorf("heard also: %v", more)
 		}
 	})
@@ -345,10 +350,10 @@ func TestToolsSpeakToAll(t *testing.T) {
 	t.Parallel()
 	for _, pause := range []time.Duration{0, 5 * time.Second} { // since the tool's client has called
 		synctest.Test(t, func(t *testing.T) {
-			at := newCluster(t, 1, Options{}).sites[0]
+			at := sitetest.NewCluster(t, 1, sluice.Options{}).Sites[0]
 			var found []*mcp.ServerSession // before the call: one of them may still be closing
-			at.server.AddTool(&mcp.Tool{Name: "tell", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
-				for ss := range at.server.Sessions() {
+			at.Server.AddTool(&mcp.Tool{Name: "tell", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+				for ss := range at.Server.Sessions() {
 					if !slices.Contains(found, ss) {
 						found = append(found, ss)
 					}
@@ -358,26 +363,26 @@ func TestToolsSpeakToAll(t *testing.T) {
 						_ = ss.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i)})
 					}
 				}
-				return textResult("told"), nil
+				return sitetest.Text("told"), nil
 			})
-			c, other := newClient("2025-11-25"), newClient("2025-11-25")
-			var heard []*response
-			for _, c := range []*client{c, other} {
-				c.caps = `{}`
-				c.open(t, at, at)
-				heard = append(heard, c.get(t, at, ""))
+			c, other := sitetest.NewClient("2025-11-25"), sitetest.NewClient("2025-11-25")
+			var heard []*sitetest.Response
+			for _, c := range []*sitetest.Client{c, other} {
+				c.Caps = `{}`
+				c.Open(t, at, at)
+				heard = append(heard, c.Get(t, at, ""))
 				synctest.Wait() // it is initialized
-				c.post(t, at, tool("1", "fast", `{}`)).want(t, "fast")
+				c.Post(t, at, sitetest.Call("1", "fast", `{}`)).Want(t, "fast")
 			}
-			found = slices.Collect(at.server.Sessions())
+			found = slices.Collect(at.Server.Sessions())
 			time.Sleep(pause)
-			answer := c.post(t, at, `{"jsonrpc":"2.0","id":"2","method":"tools/call","params":{"name":"tell","arguments":{},"_meta":{"progressToken":"t"}}}`)
+			answer := c.Post(t, at, `{"jsonrpc":"2.0","id":"2","method":"tools/call","params":{"name":"tell","arguments":{},"_meta":{"progressToken":"t"}}}`)
 			wantProgress(t, answer, 0, 1)
-			answer.want(t, "told")
+			answer.Want(t, "told")
 			wantProgress(t, heard[1], 0, 1)
-			for i, c := range []*client{c, other} {
-				c.do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
-				if more := heard[i].rest(t); len(more) > 0 {
+			for i, c := range []*sitetest.Client{c, other} {
+				c.Do(t.Context(), at, http.MethodDelete, "", "") //nolint:errcheck,bodyclose // it ends what is looked at
+				if more := heard[i].Rest(t); len(more) > 0 {
 					t.Errorf("after %v, client %d heard also %v", pause, i, more)
 				}
 			}
@@ -390,61 +395,27 @@ func TestListenersAreNotConnected(t *testing.T) {
 	t.Parallel()
 	for caps, want := range map[string]int{`{}`: 0, `{"elicitation":{}}`: 5, `{"roots":{}}`: 5, `{"sampling":{}}`: 5, `{"experimental":{}}`: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			cl := newCluster(t, 1, Options{})
-			at := cl.sites[0]
-			cl.warm()
+			cl := sitetest.NewCluster(t, 1, sluice.Options{})
+			at := cl.Sites[0]
+			cl.Warm()
 			time.Sleep(10 * time.Second)
 			connected := func() (n int) {
-				for range at.server.Sessions() {
+				for range at.Server.Sessions() {
 					n++
 				}
 				return n
 			}
 			before := connected() // our watcher
 			for range 5 {
-				c := newClient("2025-11-25")
-				c.caps = caps
-				c.open(t, at, at)
-				defer c.get(t, at, "").close()
-				c.post(t, at, tool("1", "fast", `{}`)).want(t, "fast")
+				c := sitetest.NewClient("2025-11-25")
+				c.Caps = caps
+				c.Open(t, at, at)
+				defer c.Get(t, at, "").Leave()
+				c.Post(t, at, sitetest.Call("1", "fast", `{}`)).Want(t, "fast")
 			}
 			time.Sleep(10 * time.Second)
 			if got := connected() - before; got != want {
 				t.Errorf("%s: %d SDK sessions for five clients that listen, want %d", caps, got, want)
-			}
-		})
-	}
-}
-
-// A server hears that a client is initialized wherever the client says so, and however late, once.
-func TestInitializedIsHeard(t *testing.T) {
-	t.Parallel()
-	for _, pause := range []time.Duration{0, time.Minute} {
-		synctest.Test(t, func(t *testing.T) {
-			heard := 0
-			cl := newCluster(t, 0, Options{})
-			for range 2 {
-				server := mcp.NewServer(&mcp.Implementation{Name: "replica", Version: "1"}, &mcp.ServerOptions{
-					InitializedHandler: func(_ context.Context, req *mcp.InitializedRequest) {
-						heard++
-						if got := req.Session.InitializeParams().ClientInfo.Name; got != "t" {
-							t.Errorf("the client is %q", got)
-						}
-					},
-				})
-				cl.add(server)
-			}
-			c := newClient("2025-11-25")
-			for i, other := range []int{0, 1} {
-				c.session = ""
-				a := c.post(t, cl.sites[0], fmt.Sprintf(`{"jsonrpc":"2.0","id":"init","method":"initialize","params":{"protocolVersion":%q,"capabilities":{},"clientInfo":{"name":"t","version":"1"}}}`, c.version))
-				c.session = a.Header.Get("Mcp-Session-Id")
-				time.Sleep(pause)
-				c.post(t, cl.sites[other], `{"jsonrpc":"2.0","method":"notifications/initialized"}`).wantStatus(t, "initialized", http.StatusAccepted)
-				synctest.Wait()
-				if heard != i+1 {
-					t.Errorf("after %v, said at replica %d: heard %d times", pause, other, heard)
-				}
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package sluice
+package task_test
 
 import (
 	"context"
@@ -17,6 +17,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // taskReply is a Task, of whatever kind, or an error.
@@ -63,13 +66,13 @@ type taskClient struct {
 const taskCaps = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
 
 // do sends a request and returns its reply. An error says that there was none.
-func (c taskClient) do(ctx context.Context, at *site, method, name, params string) (*taskReply, error) {
+func (c taskClient) do(ctx context.Context, at *sitetest.Site, method, name, params string) (*taskReply, error) {
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"m","method":%q,"params":{%s,"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s}}}`, method, params, c.caps)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range map[string]string{"Accept": bothTypes, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name, "X-Principal": c.principal} {
+	for k, v := range map[string]string{"Accept": sitetest.Accept, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": method, "Mcp-Name": name, "X-Principal": c.principal} {
 		if v != "" {
 			req.Header.Set(k, v)
 		}
@@ -78,17 +81,17 @@ func (c taskClient) do(ctx context.Context, at *site, method, name, params strin
 	if err != nil {
 		return nil, err
 	}
-	a := newResponse(resp)
-	defer a.close()
+	a := sitetest.NewResponse(resp)
+	defer a.Leave()
 	var data []byte
-	if a.stream() {
+	if a.Stream() {
 		for {
-			e, err := a.next()
+			e, err := a.Next()
 			if err != nil {
 				return nil, err
 			}
-			if m := e.message(); m.ID != nil {
-				data = []byte(e.data)
+			if m := e.Message(); m.ID != nil {
+				data = []byte(e.Data)
 				break
 			}
 		}
@@ -109,7 +112,7 @@ func (c taskClient) do(ctx context.Context, at *site, method, name, params strin
 	return r, json.Unmarshal(m.Result, r)
 }
 
-func (c taskClient) must(t *testing.T, at *site, method, name, params string) *taskReply {
+func (c taskClient) must(t *testing.T, at *sitetest.Site, method, name, params string) *taskReply {
 	t.Helper()
 	r, err := c.do(t.Context(), at, method, name, params)
 	if err != nil {
@@ -118,22 +121,22 @@ func (c taskClient) must(t *testing.T, at *site, method, name, params string) *t
 	return r
 }
 
-func (c taskClient) call(t *testing.T, at *site, tool, args string) *taskReply {
+func (c taskClient) call(t *testing.T, at *sitetest.Site, tool, args string) *taskReply {
 	t.Helper()
 	return c.must(t, at, "tools/call", tool, fmt.Sprintf(`"name":%q,"arguments":%s`, tool, args))
 }
 
-func (c taskClient) get(t *testing.T, at *site, id string) *taskReply {
+func (c taskClient) get(t *testing.T, at *sitetest.Site, id string) *taskReply {
 	t.Helper()
 	return c.must(t, at, "tasks/get", id, fmt.Sprintf(`"taskId":%q`, id))
 }
 
-func (c taskClient) update(t *testing.T, at *site, id, answers string) *taskReply {
+func (c taskClient) update(t *testing.T, at *sitetest.Site, id, answers string) *taskReply {
 	t.Helper()
 	return c.must(t, at, "tasks/update", id, fmt.Sprintf(`"taskId":%q,"inputResponses":%s`, id, answers))
 }
 
-func (c taskClient) cancel(t *testing.T, at *site, id string) *taskReply {
+func (c taskClient) cancel(t *testing.T, at *sitetest.Site, id string) *taskReply {
 	t.Helper()
 	return c.must(t, at, "tasks/cancel", id, fmt.Sprintf(`"taskId":%q`, id))
 }
@@ -166,9 +169,9 @@ func taskServer(ran *executions) *mcp.Server {
 		ID string
 		MS int
 	}
-	add := func(name string, o TaskOptions, hints *mcp.ToolAnnotations, f func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error)) {
+	add := func(name string, o sluice.TaskOptions, hints *mcp.ToolAnnotations, f func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error)) {
 		tool := &mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`), Annotations: hints}
-		MarkTask(tool, o)
+		sluice.MarkTask(tool, o)
 		s.AddTool(tool, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			var in input
 			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
@@ -182,25 +185,25 @@ func taskServer(ran *executions) *mcp.Server {
 		_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: 1, Total: 2})
 		select {
 		case <-time.After(time.Duration(in.MS) * time.Millisecond):
-			return textResult("done " + in.ID), nil
+			return sitetest.Text("done " + in.ID), nil
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
-	prefer := TaskOptions{Mode: TaskPrefer}
+	prefer := sluice.TaskOptions{Mode: sluice.TaskPrefer}
 	add("work", prefer, &mcp.ToolAnnotations{ReadOnlyHint: true}, work)
 	add("pay", prefer, nil, work)
-	add("must", TaskOptions{Mode: TaskRequire, TTL: 10 * time.Second, Keep: 5 * time.Second}, nil, work)
+	add("must", sluice.TaskOptions{Mode: sluice.TaskRequire, TTL: 10 * time.Second, Keep: 5 * time.Second}, nil, work)
 	add("deaf", prefer, nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		time.Sleep(time.Duration(in.MS) * time.Millisecond)
-		return textResult("done " + in.ID), nil
+		return sitetest.Text("done " + in.ID), nil
 	})
 	add("large", prefer, nil, func(_ context.Context, req *mcp.CallToolRequest, _ input) (*mcp.CallToolResult, error) {
-		return textResult(string(req.Params.Arguments)), nil
+		return sitetest.Text(string(req.Params.Arguments)), nil
 	})
 	add("panics", prefer, nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
-	add("auto", TaskOptions{}, nil, work)
-	add("unwritable", TaskOptions{}, nil, func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+	add("auto", sluice.TaskOptions{}, nil, work)
+	add("unwritable", sluice.TaskOptions{}, nil, func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		res, err := work(ctx, req, in)
 		if err == nil {
 			res.StructuredContent = panicking{}
@@ -216,7 +219,7 @@ func taskServer(ran *executions) *mcp.Server {
 			}
 			return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{"a": ask("a?"), "b": ask("b?")}, RequestState: "kept " + in.ID}, nil
 		}
-		return textResult(fmt.Sprint(a.Content["x"], b.Content["x"], " ", req.Params.RequestState)), nil
+		return sitetest.Text(fmt.Sprint(a.Content["x"], b.Content["x"], " ", req.Params.RequestState)), nil
 	})
 	return s
 }
@@ -227,11 +230,11 @@ type panicking struct{}
 func (panicking) MarshalJSON() ([]byte, error) { panic("by the value") }
 
 // newTasks returns a cluster of replicas with the same tools.
-func newTasks(t *testing.T, n int) (*cluster, *executions) {
+func newTasks(t *testing.T, n int) (*sitetest.Cluster, *executions) {
 	ran := &executions{}
-	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
+	cl := sitetest.NewCluster(t, 0, sluice.Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
 	for range n {
-		cl.add(taskServer(ran))
+		cl.Add(taskServer(ran))
 	}
 	return cl, ran
 }
@@ -241,7 +244,7 @@ func TestTaskAtAnyReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl, ran := newTasks(t, 3)
 		c := taskClient{caps: taskCaps}
-		h := c.call(t, cl.sites[0], "work", `{"ID":"1","MS":3000}`)
+		h := c.call(t, cl.Sites[0], "work", `{"ID":"1","MS":3000}`)
 		if h.ResultType != "task" || h.TaskID == "" || h.State != "working" || h.TTLMs == nil || *h.TTLMs != time.Hour.Milliseconds() || h.Result != nil {
 			t.Fatalf("the handle is %+v", h)
 		}
@@ -249,30 +252,30 @@ func TestTaskAtAnyReplica(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(2 * time.Second)
-		for _, at := range cl.sites {
+		for _, at := range cl.Sites {
 			r := c.get(t, at, h.TaskID)
 			if r.ResultType != "complete" || r.State != "working" || r.Message != "1 of 2" || r.CreatedAt != h.CreatedAt || r.Result != nil {
-				t.Errorf("while it works, %s says %+v", at.name, r)
+				t.Errorf("while it works, %s says %+v", at.Name, r)
 			}
 		}
 		time.Sleep(2 * time.Second)
-		for _, at := range cl.sites {
+		for _, at := range cl.Sites {
 			if r := c.get(t, at, h.TaskID); r.State != "completed" || r.text() != "done 1" || r.Result.ResultType != "complete" || r.Error != nil {
-				t.Errorf("at its end, %s says %+v", at.name, r)
+				t.Errorf("at its end, %s says %+v", at.Name, r)
 			}
 		}
 		if n := ran.of("work 1"); n != 1 {
 			t.Errorf("it ran %d times", n)
 		}
 		// What it says last is told, though it may be over at once.
-		quick := c.call(t, cl.sites[0], "work", `{"ID":"2","MS":0}`)
+		quick := c.call(t, cl.Sites[0], "work", `{"ID":"2","MS":0}`)
 		time.Sleep(time.Second)
-		if r := c.get(t, cl.sites[1], quick.TaskID); r.State != "completed" || r.Message != "1 of 2" {
+		if r := c.get(t, cl.Sites[1], quick.TaskID); r.State != "completed" || r.Message != "1 of 2" {
 			t.Errorf("over at once, it says %+v", r)
 		}
 		// Its end can be seen for its time to live and a while more, and then it is unknown.
 		time.Sleep(76 * time.Minute)
-		if r := c.get(t, cl.sites[1], h.TaskID); r.Error == nil || r.Error.Code != -32602 {
+		if r := c.get(t, cl.Sites[1], h.TaskID); r.Error == nil || r.Error.Code != -32602 {
 			t.Errorf("after its time: %+v", r)
 		}
 	})
@@ -282,7 +285,7 @@ func TestTaskIsForWhoDeclaresIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cl, _ := newTasks(t, 1)
-		at := cl.sites[0]
+		at := cl.Sites[0]
 		plain, c := taskClient{caps: `{}`}, taskClient{caps: taskCaps}
 		if r := plain.call(t, at, "work", `{"ID":"1"}`); r.ResultType != "complete" || r.TaskID != "" {
 			t.Errorf("an ordinary call: %+v", r)
@@ -324,19 +327,19 @@ func TestTaskIsItsPrincipals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl, _ := newTasks(t, 2)
 		alice, bob := taskClient{taskCaps, "alice"}, taskClient{taskCaps, "bob"}
-		id := alice.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
+		id := alice.call(t, cl.Sites[0], "ask", `{"ID":"1"}`).TaskID
 		time.Sleep(time.Second)
-		unknown := bob.get(t, cl.sites[1], "unknown")
+		unknown := bob.get(t, cl.Sites[1], "unknown")
 		for what, r := range map[string]*taskReply{
-			"get":    bob.get(t, cl.sites[1], id),
-			"update": bob.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":"stolen"}}}`),
-			"cancel": bob.cancel(t, cl.sites[1], id),
+			"get":    bob.get(t, cl.Sites[1], id),
+			"update": bob.update(t, cl.Sites[1], id, `{"a.1":{"action":"accept","content":{"x":"stolen"}}}`),
+			"cancel": bob.cancel(t, cl.Sites[1], id),
 		} {
 			if diff := cmp.Diff(unknown, r); diff != "" {
 				t.Errorf("%s tells that there is one: %s", what, diff)
 			}
 		}
-		if r := alice.get(t, cl.sites[1], id); r.State != "input_required" || len(r.InputRequests) != 2 {
+		if r := alice.get(t, cl.Sites[1], id); r.State != "input_required" || len(r.InputRequests) != 2 {
 			t.Errorf("alice's task: %+v", r)
 		}
 	})
@@ -347,30 +350,30 @@ func TestTaskAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl, ran := newTasks(t, 3)
 		c := taskClient{caps: taskCaps}
-		id := c.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
+		id := c.call(t, cl.Sites[0], "ask", `{"ID":"1"}`).TaskID
 		time.Sleep(time.Second)
-		r := c.get(t, cl.sites[1], id)
+		r := c.get(t, cl.Sites[1], id)
 		if keys := slices.Sorted(maps.Keys(r.InputRequests)); r.State != "input_required" || !slices.Equal(keys, []string{"a.1", "b.1"}) || r.InputRequests["a.1"].Method != "elicitation/create" {
 			t.Fatalf("it asks %+v", r)
 		}
-		if r := c.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":1}}}`); r.Error == nil || r.Error.Code != -32602 {
+		if r := c.update(t, cl.Sites[1], id, `{"a.1":{"action":"accept","content":{"x":1}}}`); r.Error == nil || r.Error.Code != -32602 {
 			t.Errorf("an answer that is not what was asked for: %+v", r)
 		}
-		if r := c.update(t, cl.sites[2], id, `{"ignored":true,"a.1":{"action":"accept","content":{"x":"A"}}}`); r.Error != nil || r.ResultType != "complete" {
+		if r := c.update(t, cl.Sites[2], id, `{"ignored":true,"a.1":{"action":"accept","content":{"x":"A"}}}`); r.Error != nil || r.ResultType != "complete" {
 			t.Errorf("a part of the answers: %+v", r)
 		}
-		r = c.get(t, cl.sites[0], id)
+		r = c.get(t, cl.Sites[0], id)
 		if keys := slices.Sorted(maps.Keys(r.InputRequests)); !slices.Equal(keys, []string{"b.1"}) {
 			t.Errorf("then it asks %v", keys)
 		}
 		// The first answer stands, and the end needs both.
-		c.update(t, cl.sites[1], id, `{"a.1":{"action":"accept","content":{"x":"again"}}}`)
-		c.update(t, cl.sites[1], id, `{"b.1":{"action":"accept","content":{"x":"B"}}}`)
+		c.update(t, cl.Sites[1], id, `{"a.1":{"action":"accept","content":{"x":"again"}}}`)
+		c.update(t, cl.Sites[1], id, `{"b.1":{"action":"accept","content":{"x":"B"}}}`)
 		time.Sleep(time.Second)
-		if r := c.get(t, cl.sites[0], id); r.State != "completed" || r.text() != "AB kept 1" {
+		if r := c.get(t, cl.Sites[0], id); r.State != "completed" || r.text() != "AB kept 1" {
 			t.Errorf("it ends as %+v", r)
 		}
-		if r := c.update(t, cl.sites[1], id, `{"b.1":{"action":"accept","content":{"x":"late"}}}`); r.Error != nil {
+		if r := c.update(t, cl.Sites[1], id, `{"b.1":{"action":"accept","content":{"x":"late"}}}`); r.Error != nil {
 			t.Errorf("an answer that comes late: %+v", r)
 		}
 		if n := ran.of("ask 1"); n != 2 {
@@ -384,7 +387,7 @@ func TestTaskEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		tool, args string
 		after      time.Duration
-		do         func(t *testing.T, c taskClient, cl *cluster, id string)
+		do         func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string)
 		wait       time.Duration
 		state      string
 		code       int
@@ -395,64 +398,64 @@ func TestTaskEnds(t *testing.T) {
 		"no time":                        {tool: "must", args: `{"MS":60000}`, wait: 11 * time.Second, state: "failed", code: -32603},
 		"cancelled where it works": {
 			tool: "work", args: `{"MS":60000}`, state: "cancelled",
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[0], id) },
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) { c.cancel(t, cl.Sites[0], id) },
 		},
 		"cancelled elsewhere": {
 			tool: "work", args: `{"MS":60000}`, state: "cancelled",
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) { c.cancel(t, cl.Sites[1], id) },
 		},
 		"cancelled while it waits": {
 			tool: "ask", args: `{}`, state: "cancelled",
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) { c.cancel(t, cl.Sites[1], id) },
 		},
 		"cancelled, and done all the same": {
 			tool: "deaf", args: `{"ID":"1","MS":3000}`, state: "completed", text: "done 1", wait: 3 * time.Second,
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) { c.cancel(t, cl.Sites[1], id) },
 		},
 		"cancelled, and it will not hear": {
 			tool: "deaf", args: `{"MS":20000}`, state: "cancelled", wait: 6 * time.Second,
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) { c.cancel(t, cl.sites[1], id) },
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) { c.cancel(t, cl.Sites[1], id) },
 		},
 		"cancelled when it is over": {
 			tool: "work", args: `{"ID":"1"}`, state: "completed", text: "done 1",
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) {
-				if r := c.cancel(t, cl.sites[1], id); r.Error != nil || r.ResultType != "complete" {
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) {
+				if r := c.cancel(t, cl.Sites[1], id); r.Error != nil || r.ResultType != "complete" {
 					t.Errorf("cancel of what is over: %+v", r)
 				}
 			},
 		},
 		"cancelled when its replica has died": {
 			tool: "work", args: `{"ID":"1","MS":60000}`, state: "cancelled", wait: 4 * time.Second,
-			do: func(t *testing.T, c taskClient, cl *cluster, id string) {
-				cl.sites[0].kill()
-				c.cancel(t, cl.sites[1], id)
+			do: func(t *testing.T, c taskClient, cl *sitetest.Cluster, id string) {
+				cl.Sites[0].Kill()
+				c.cancel(t, cl.Sites[1], id)
 			},
 		},
 		"its replica died, and it may run again": {
 			tool: "work", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 6 * time.Second,
-			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) { cl.sites[0].kill() },
+			do: func(_ *testing.T, _ taskClient, cl *sitetest.Cluster, _ string) { cl.Sites[0].Kill() },
 		},
 		"its replica died, and it may not": {
 			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "failed", code: -31011, wait: 4 * time.Second,
-			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) { cl.sites[0].kill() },
+			do: func(_ *testing.T, _ taskClient, cl *sitetest.Cluster, _ string) { cl.Sites[0].Kill() },
 		},
 		"its replica was shut down in time": {
 			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 4 * time.Second,
-			do: func(t *testing.T, _ taskClient, cl *cluster, _ string) {
-				if err := cl.sites[0].handler.Drain(t.Context()); err != nil {
+			do: func(t *testing.T, _ taskClient, cl *sitetest.Cluster, _ string) {
+				if err := cl.Sites[0].Handler.Drain(t.Context()); err != nil {
 					t.Error(err)
 				}
 			},
 		},
 		"the store was away at its end": {
 			tool: "pay", args: `{"ID":"1","MS":2000}`, state: "completed", text: "done 1", wait: 20 * time.Second,
-			do: func(_ *testing.T, _ taskClient, cl *cluster, _ string) {
-				for _, s := range cl.sites { // of one alone, the others would say that it is dead
-					s.tap.goAway()
+			do: func(_ *testing.T, _ taskClient, cl *sitetest.Cluster, _ string) {
+				for _, s := range cl.Sites { // of one alone, the others would say that it is dead
+					s.Tap.GoAway()
 				}
 				time.Sleep(2500 * time.Millisecond)
-				for _, s := range cl.sites {
-					s.tap.comeBack()
+				for _, s := range cl.Sites {
+					s.Tap.ComeBack()
 				}
 			},
 		},
@@ -462,7 +465,7 @@ func TestTaskEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cl, _ := newTasks(t, 2)
 				c := taskClient{caps: taskCaps}
-				h := c.call(t, cl.sites[0], tt.tool, tt.args)
+				h := c.call(t, cl.Sites[0], tt.tool, tt.args)
 				if h.ResultType != "task" {
 					t.Fatalf("no task: %+v", h)
 				}
@@ -471,7 +474,7 @@ func TestTaskEnds(t *testing.T) {
 					tt.do(t, c, cl, h.TaskID)
 				}
 				time.Sleep(time.Second + tt.wait)
-				r := c.get(t, cl.sites[1], h.TaskID)
+				r := c.get(t, cl.Sites[1], h.TaskID)
 				if r.State != tt.state {
 					t.Fatalf("it is %+v, want %s", r, tt.state)
 				}
@@ -493,10 +496,10 @@ func TestTaskNotifications(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl, _ := newTasks(t, 2)
 		c, other := taskClient{taskCaps, "alice"}, taskClient{taskCaps, "bob"}
-		id := c.call(t, cl.sites[0], "ask", `{"ID":"1"}`).TaskID
-		foreign := other.call(t, cl.sites[0], "ask", `{"ID":"2"}`).TaskID
+		id := c.call(t, cl.Sites[0], "ask", `{"ID":"1"}`).TaskID
+		foreign := other.call(t, cl.Sites[0], "ask", `{"ID":"2"}`).TaskID
 		time.Sleep(time.Second)
-		if r := (taskClient{caps: `{}`}).must(t, cl.sites[1], "subscriptions/listen", "", `"notifications":{"taskIds":["x"]}`); r.Error == nil || r.Error.Code != -32021 {
+		if r := (taskClient{caps: `{}`}).must(t, cl.Sites[1], "subscriptions/listen", "", `"notifications":{"taskIds":["x"]}`); r.Error == nil || r.Error.Code != -32021 {
 			t.Errorf("without the declaration: %+v", r)
 		}
 		body := fmt.Sprintf(`{"jsonrpc":"2.0","id":"L","method":"subscriptions/listen","params":{"notifications":{"taskIds":[%q,%q,"unknown"]},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":%s}}}`, id, foreign, taskCaps)
@@ -504,15 +507,15 @@ func TestTaskNotifications(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for k, v := range map[string]string{"Accept": bothTypes, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen", "X-Principal": "alice"} {
+		for k, v := range map[string]string{"Accept": sitetest.Accept, "Content-Type": "application/json", "Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen", "X-Principal": "alice"} {
 			req.Header.Set(k, v)
 		}
-		resp, err := cl.sites[1].RoundTrip(req) //nolint:bodyclose // the response's reader closes it
+		resp, err := cl.Sites[1].RoundTrip(req) //nolint:bodyclose // the response's reader closes it
 		if err != nil {
 			t.Fatal(err)
 		}
-		stream := newResponse(resp)
-		defer stream.close()
+		stream := sitetest.NewResponse(resp)
+		defer stream.Leave()
 		next := func(method string) (params struct {
 			Notifications struct{ TaskIDs []string }
 			taskReply
@@ -520,7 +523,7 @@ func TestTaskNotifications(t *testing.T) {
 		},
 		) {
 			t.Helper()
-			m := stream.message(t)
+			m := stream.Message(t)
 			if m.Method != method {
 				t.Fatalf("heard %s %s, want %s", m.Method, m.Params, method)
 			}
@@ -538,11 +541,11 @@ func TestTaskNotifications(t *testing.T) {
 		if n := next("notifications/tasks"); n.State != "input_required" || len(n.InputRequests) != 2 || n.ResultType != "" {
 			t.Errorf("first told %+v", n)
 		}
-		c.update(t, cl.sites[0], id, `{"a.1":{"action":"accept","content":{"x":"A"}}}`)
+		c.update(t, cl.Sites[0], id, `{"a.1":{"action":"accept","content":{"x":"A"}}}`)
 		if n := next("notifications/tasks"); n.State != "input_required" || len(n.InputRequests) != 1 {
 			t.Errorf("then told %+v", n)
 		}
-		c.update(t, cl.sites[0], id, `{"b.1":{"action":"decline"}}`)
+		c.update(t, cl.Sites[0], id, `{"b.1":{"action":"decline"}}`)
 		for {
 			n := next("notifications/tasks")
 			if n.State == "working" {
@@ -559,59 +562,59 @@ func TestTaskNotifications(t *testing.T) {
 // A call that takes longer than it may becomes a task while it runs: it is called once, whatever becomes of it.
 func TestTaskAfter(t *testing.T) {
 	t.Parallel()
-	start := func(t *testing.T) (*cluster, *executions) {
+	start := func(t *testing.T) (*sitetest.Cluster, *executions) {
 		cl, ran := newTasks(t, 0)
-		cl.opts.TaskAfter = 2 * time.Second
+		cl.Options.TaskAfter = 2 * time.Second
 		for range 2 {
-			cl.add(taskServer(ran))
+			cl.Add(taskServer(ran))
 		}
 		return cl, ran
 	}
 	c := taskClient{caps: taskCaps}
-	for name, f := range map[string]func(t *testing.T, cl *cluster, ran *executions){
-		"soon done": func(t *testing.T, cl *cluster, _ *executions) {
-			if r := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":1500}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
+	for name, f := range map[string]func(t *testing.T, cl *sitetest.Cluster, ran *executions){
+		"soon done": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+			if r := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":1500}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
 				t.Errorf("%+v", r)
 			}
 		},
-		"long": func(t *testing.T, cl *cluster, ran *executions) {
+		"long": func(t *testing.T, cl *sitetest.Cluster, ran *executions) {
 			begun := time.Now()
-			h := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`)
+			h := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`)
 			if h.ResultType != "task" || time.Since(begun) != 2*time.Second {
 				t.Fatalf("after %v: %+v", time.Since(begun), h)
 			}
-			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "working" {
+			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "working" {
 				t.Errorf("then %+v", r)
 			}
 			time.Sleep(4 * time.Second)
-			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "completed" || r.text() != "done 1" || ran.of("auto 1") != 1 {
+			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "completed" || r.text() != "done 1" || ran.of("auto 1") != 1 {
 				t.Errorf("at last %+v, ran %d times", r, ran.of("auto 1"))
 			}
 		},
-		"long, and cancelled": func(t *testing.T, cl *cluster, _ *executions) {
-			h := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":60000}`)
-			c.cancel(t, cl.sites[1], h.TaskID)
+		"long, and cancelled": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+			h := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":60000}`)
+			c.cancel(t, cl.Sites[1], h.TaskID)
 			time.Sleep(time.Second)
-			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "cancelled" {
+			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "cancelled" {
 				t.Errorf("it is %+v", r)
 			}
 		},
-		"long, and its result panics": func(t *testing.T, cl *cluster, _ *executions) {
-			h := c.call(t, cl.sites[0], "unwritable", `{"MS":5000}`)
+		"long, and its result panics": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+			h := c.call(t, cl.Sites[0], "unwritable", `{"MS":5000}`)
 			time.Sleep(4 * time.Second)
-			if r := c.get(t, cl.sites[1], h.TaskID); r.State != "failed" || r.Error == nil || r.Error.Code != -32603 {
+			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "failed" || r.Error == nil || r.Error.Code != -32603 {
 				t.Errorf("it is %+v", r)
 			}
 		},
-		"long, of a client without the extension": func(t *testing.T, cl *cluster, _ *executions) {
-			if r := (taskClient{caps: `{}`}).call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 {
+		"long, of a client without the extension": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+			if r := (taskClient{caps: `{}`}).call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 {
 				t.Errorf("%+v", r)
 			}
 		},
-		"its client leaves before": func(t *testing.T, cl *cluster, ran *executions) {
+		"its client leaves before": func(t *testing.T, cl *sitetest.Cluster, ran *executions) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel) // a deadline would be the platform's
-			if r, err := c.do(ctx, cl.sites[0], "tools/call", "auto", `"name":"auto","arguments":{"ID":"1","MS":60000}`); err == nil {
+			if r, err := c.do(ctx, cl.Sites[0], "tools/call", "auto", `"name":"auto","arguments":{"ID":"1","MS":60000}`); err == nil {
 				t.Errorf("answered: %+v", r)
 			}
 			time.Sleep(time.Second)
@@ -619,16 +622,16 @@ func TestTaskAfter(t *testing.T) {
 				t.Errorf("ran %d times", n)
 			}
 			begun := time.Now()
-			if err := cl.sites[0].handler.Drain(t.Context()); err != nil || time.Since(begun) > 0 {
+			if err := cl.Sites[0].Handler.Drain(t.Context()); err != nil || time.Since(begun) > 0 {
 				t.Errorf("something was left to wait for: %v after %v", err, time.Since(begun))
 			}
 		},
-		"the store is away": func(t *testing.T, cl *cluster, _ *executions) {
-			cl.sites[0].tap.goAway()
-			if r := c.call(t, cl.sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
+		"the store is away": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+			cl.Sites[0].Tap.GoAway()
+			if r := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
 				t.Errorf("%+v", r)
 			}
-			cl.sites[0].tap.comeBack()
+			cl.Sites[0].Tap.ComeBack()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -646,7 +649,7 @@ func TestTaskAfter(t *testing.T) {
 // ends in its right result or one definite error, and none runs twice that must not.
 func TestTasksUnderTrouble(t *testing.T) {
 	t.Parallel()
-	for seed := range envInt("SLUICE_TASK_SCHEDULES", 30) {
+	for seed := range sitetest.EnvInt("SLUICE_TASK_SCHEDULES", 30) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { tasksUnderTrouble(t, uint64(seed)) })
@@ -658,8 +661,8 @@ func tasksUnderTrouble(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(7, seed))
 	cl, ran := newTasks(t, 3)
 	var mu sync.Mutex
-	sites := slices.Clone(cl.sites)
-	pick := func(n int) *site {
+	sites := slices.Clone(cl.Sites)
+	pick := func(n int) *sitetest.Site {
 		mu.Lock()
 		defer mu.Unlock()
 		return sites[n%len(sites)]
@@ -667,7 +670,7 @@ func tasksUnderTrouble(t *testing.T, seed uint64) {
 	replace := func(i int) {
 		mu.Lock()
 		defer mu.Unlock()
-		sites[i] = cl.add(taskServer(ran))
+		sites[i] = cl.Add(taskServer(ran))
 	}
 	type task struct{ id, tool, name string }
 	var (
@@ -705,21 +708,21 @@ func tasksUnderTrouble(t *testing.T, seed uint64) {
 		s := pick(i)
 		switch rng.IntN(4) {
 		case 0:
-			s.kill()
+			s.Kill()
 			replace(i)
 		case 1:
-			s.freeze()
+			s.Freeze()
 			time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
-			s.unfreeze()
+			s.Unfreeze()
 		case 2:
-			s.tap.goAway()
+			s.Tap.GoAway()
 			time.Sleep(time.Duration(rng.IntN(6000)) * time.Millisecond)
-			s.tap.comeBack()
+			s.Tap.ComeBack()
 		case 3:
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(3000))*time.Millisecond)
-			_ = s.handler.Drain(ctx)
+			_ = s.Handler.Drain(ctx)
 			cancel()
-			s.kill()
+			s.Kill()
 			replace(i)
 		}
 	}

@@ -1,4 +1,4 @@
-package sluice
+package typed_test
 
 import (
 	"bytes"
@@ -8,17 +8,16 @@ import (
 	"log/slog"
 	"math"
 	"math/big"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
-	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -124,92 +123,17 @@ func same[T any](_ context.Context, _ *mcp.CallToolRequest, in T) (*mcp.CallTool
 	return nil, in, nil
 }
 
-// says is a tool that answers with res and out.
-func says[Out any](s *mcp.Server, name string, res *mcp.CallToolResult, out Out) {
-	AddTool(s, &mcp.Tool{Name: name}, func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, Out, error) {
-		return res, out, nil
-	})
-}
-
-// eras returns a function that calls a tool in each of the eras and returns the two results, which must be the same.
-func eras(t *testing.T, s *mcp.Server) func(tool, arguments string) json.RawMessage {
-	t.Helper()
-	h := NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
-	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
-	var session string
-	post := func(body string, headers map[string]string) []byte {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		req.Header.Set("Accept", "application/json, text/event-stream")
-		for k, v := range headers {
-			req.Header.Set(k, v)
-		}
-		res, err := server.Client().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = res.Body.Close() }()
-		data, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if id := res.Header.Get("Mcp-Session-Id"); id != "" {
-			session = id
-		}
-		return data
-	}
-	post(`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}`, nil)
-	post(`{"jsonrpc":"2.0","method":"notifications/initialized"}`, inSession(session))
-	answer := func(data []byte) json.RawMessage {
-		if result := wire.Member(data, "result"); result != nil {
-			return result
-		}
-		return wire.Member(data, "error")
-	}
-	return func(tool, arguments string) json.RawMessage {
-		t.Helper()
-		params := `{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"` + tool + `","arguments":` + arguments
-		older := answer(post(params+`}}`, inSession(session)))
-		newer := answer(post(params+`,"_meta":{`+metaOf2026+`}}}`,
-			map[string]string{"Mcp-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool}))
-		for _, member := range []string{"content", "isError", "code", "message"} {
-			if a, b := wire.Member(older, member), wire.Member(newer, member); string(a) != string(b) {
-				t.Errorf("%s %s: %s is %s in a session, %s in 2026-07-28", tool, arguments, member, a, b)
-			}
-		}
-		return newer
-	}
-}
-
-// textOf returns the text of the only content block, as structured content stands in it.
-func textOf(t *testing.T, result json.RawMessage) string {
-	t.Helper()
-	var r struct {
-		Content []struct{ Text string }
-	}
-	if err := json.Unmarshal(result, &r); err != nil || len(r.Content) != 1 {
-		t.Errorf("want one block of text: %s", result)
-		return ""
-	}
-	return r.Content[0].Text
-}
-
 func TestAddToolKeepsWhatItIsTold(t *testing.T) {
 	t.Parallel()
 	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
-	AddTool(s, &mcp.Tool{Name: "digits"}, same[digits])
-	AddTool(s, &mcp.Tool{Name: "map"}, same[map[string]any])
-	AddTool(s, &mcp.Tool{Name: "ids"}, same[map[string]int64])
-	AddTool(s, &mcp.Tool{Name: "any"}, same[any])
-	AddTool(s, &mcp.Tool{Name: "carriers"}, same[carriers])
-	AddTool(s, &mcp.Tool{Name: "raw"}, same[json.RawMessage])
-	AddTool(s, &mcp.Tool{Name: "standard"}, same[standard])
-	AddTool(s, &mcp.Tool{Name: "quoted"}, same[quoted])
+	sluice.AddTool(s, &mcp.Tool{Name: "digits"}, same[digits])
+	sluice.AddTool(s, &mcp.Tool{Name: "map"}, same[map[string]any])
+	sluice.AddTool(s, &mcp.Tool{Name: "ids"}, same[map[string]int64])
+	sluice.AddTool(s, &mcp.Tool{Name: "any"}, same[any])
+	sluice.AddTool(s, &mcp.Tool{Name: "carriers"}, same[carriers])
+	sluice.AddTool(s, &mcp.Tool{Name: "raw"}, same[json.RawMessage])
+	sluice.AddTool(s, &mcp.Tool{Name: "standard"}, same[standard])
+	sluice.AddTool(s, &mcp.Tool{Name: "quoted"}, same[quoted])
 	s.AddTool(&mcp.Tool{Name: "untyped", InputSchema: json.RawMessage(`{"type":"object"}`)}, func(_ context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		return &mcp.CallToolResult{
 			Content: []mcp.Content{&mcp.TextContent{Text: string(req.Params.Arguments)}}, StructuredContent: req.Params.Arguments,
@@ -217,16 +141,16 @@ func TestAddToolKeepsWhatItIsTold(t *testing.T) {
 	})
 	// Beyond the compiler: the long way.
 	beyond := json.RawMessage(`{"type":"object","allOf":[{}],"patternProperties":{"^x":{}}}`)
-	AddTool(s, &mcp.Tool{Name: "long digits", InputSchema: beyond, OutputSchema: beyond}, same[digits])
-	AddTool(s, &mcp.Tool{Name: "long map", InputSchema: beyond, OutputSchema: beyond}, same[map[string]any])
-	AddTool(s, &mcp.Tool{Name: "long carriers", InputSchema: beyond, OutputSchema: beyond}, same[carriers])
-	AddTool(s, &mcp.Tool{Name: "tree", InputSchema: beyond, OutputSchema: beyond}, same[tree])
+	sluice.AddTool(s, &mcp.Tool{Name: "long digits", InputSchema: beyond, OutputSchema: beyond}, same[digits])
+	sluice.AddTool(s, &mcp.Tool{Name: "long map", InputSchema: beyond, OutputSchema: beyond}, same[map[string]any])
+	sluice.AddTool(s, &mcp.Tool{Name: "long carriers", InputSchema: beyond, OutputSchema: beyond}, same[carriers])
+	sluice.AddTool(s, &mcp.Tool{Name: "tree", InputSchema: beyond, OutputSchema: beyond}, same[tree])
 	// Nothing but a default is in the way.
-	AddTool(s, &mcp.Tool{Name: "default", InputSchema: json.RawMessage(
+	sluice.AddTool(s, &mcp.Tool{Name: "default", InputSchema: json.RawMessage(
 		`{"type":"object","properties":{"int":{"type":"integer","default":9007199254740993},"any":{"default":{"id":9007199254740993}}}}`)}, same[digits])
-	AddTool(s, &mcp.Tool{Name: "long default", InputSchema: json.RawMessage(
+	sluice.AddTool(s, &mcp.Tool{Name: "long default", InputSchema: json.RawMessage(
 		`{"type":"object","allOf":[{}],"properties":{"int":{"type":"integer","default":9007199254740993},"any":{"default":{"id":9007199254740993}}}}`)}, same[digits])
-	call := eras(t, s)
+	call := sitetest.InBothEras(t, s)
 	for _, tt := range []struct{ tool, arguments, want string }{
 		{"digits", `{"int":9007199254740993}`, ``},
 		{"digits", `{"int":-9223372036854775808,"uint":18446744073709551615,"wait":9223372036854775807}`, ``},
@@ -285,7 +209,7 @@ func TestAddToolKeepsWhatItIsTold(t *testing.T) {
 			tt.want = tt.arguments
 		}
 		result := call(tt.tool, tt.arguments)
-		text := textOf(t, result)
+		text := sitetest.TextOf(t, result)
 		if structured := wire.Member(result, "structuredContent"); structured != nil {
 			if string(structured) != text {
 				t.Errorf("%s %s: structured content %s, text %s", tt.tool, tt.arguments, structured, text)
@@ -319,9 +243,9 @@ func TestAddToolTypesOfAny(t *testing.T) {
 		got = in
 		return nil, nil, nil
 	}
-	AddTool(s, &mcp.Tool{Name: "short"}, keep)
-	AddTool(s, &mcp.Tool{Name: "long", InputSchema: json.RawMessage(`{"type":"object","allOf":[{}]}`)}, keep)
-	call := eras(t, s)
+	sluice.AddTool(s, &mcp.Tool{Name: "short"}, keep)
+	sluice.AddTool(s, &mcp.Tool{Name: "long", InputSchema: json.RawMessage(`{"type":"object","allOf":[{}]}`)}, keep)
+	call := sitetest.InBothEras(t, s)
 	for literal, want := range map[string]any{
 		`1`: 1.0, `-0`: math.Copysign(0, -1), `1.10`: 1.1, `1e2`: 100.0, `1e23`: 1e23, `100000000000000000000000`: 1e23,
 		`9007199254740992`: float64(1 << 53), `9007199254740994`: float64(1<<53 + 2), `0.12345678901234567890`: 0.12345678901234567890,
@@ -358,10 +282,10 @@ func TestAddToolLimitsAreExact(t *testing.T) {
 	} {
 		s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
 		object := `{"type":"object","properties":{"int":{` + schema + `},"list":{"items":{` + schema + `}}}`
-		AddTool(s, &mcp.Tool{Name: "short", InputSchema: json.RawMessage(object + `}`)}, same[digits])
-		AddTool(s, &mcp.Tool{Name: "long", InputSchema: json.RawMessage(object + `,"allOf":[{}]}`)}, same[digits])
-		AddTool(s, &mcp.Tool{Name: "out", OutputSchema: json.RawMessage(object + `}`)}, same[digits])
-		call := eras(t, s)
+		sluice.AddTool(s, &mcp.Tool{Name: "short", InputSchema: json.RawMessage(object + `}`)}, same[digits])
+		sluice.AddTool(s, &mcp.Tool{Name: "long", InputSchema: json.RawMessage(object + `,"allOf":[{}]}`)}, same[digits])
+		sluice.AddTool(s, &mcp.Tool{Name: "out", OutputSchema: json.RawMessage(object + `}`)}, same[digits])
+		call := sitetest.InBothEras(t, s)
 		for _, tool := range []string{"short", "long", "out"} {
 			for i, literal := range args {
 				for _, arguments := range []string{`{"int":` + literal + `}`, `{"list":[` + literal + `]}`} {
@@ -375,139 +299,19 @@ func TestAddToolLimitsAreExact(t *testing.T) {
 	}
 }
 
-func TestAddToolOutputs(t *testing.T) {
-	t.Parallel()
-	type nilly struct {
-		Map    map[string]int                 `json:"map"`
-		Keyed  map[color]map[string][]int     `json:"keyed"`
-		Ptr    *map[string]int                `json:"ptr"`
-		Nested []map[string]map[string]string `json:"nested"`
-		Zero   map[string]int                 `json:"zero,omitzero"`
-		Empty  map[string]int                 `json:"empty,omitempty"`
-	}
-	type base struct {
-		Map  map[string]any `json:"map"`
-		List []int          `json:"list"`
-	}
-	type derived struct{ base }
-	type Ref struct {
-		Map map[string]any `json:"map"`
-	}
-	type pointed struct{ *Ref }
-	ptr := new(map[string]int)
-	own := []mcp.Content{&mcp.TextContent{Text: "the disk is full"}}
-	number := int64(1<<53 + 1)
-	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
-	says(s, "nil maps", nil, nilly{})
-	says(s, "deep nil maps", nil, &nilly{Ptr: ptr, Keyed: map[color]map[string][]int{"a": nil, "b": {"c": nil}}, Nested: []map[string]map[string]string{nil, {"a": nil}}})
-	says(s, "root", nil, map[string]int(nil))
-	says(s, "map of maps", nil, map[string]map[string]int{"a": nil})
-	says(s, "embedded", nil, derived{})
-	says(s, "pointed", nil, pointed{&Ref{}})
-	says(s, "list", nil, []map[string]int{nil})
-	for name, schema := range map[string]string{
-		"null": `{"type":"object","properties":{"map":{"type":["object","null"]},"list":{"type":["array","null"]}}}`,
-		"none": `{"type":"object","properties":{"map":{"type":"object"},"list":{"type":"array"}}}`,
-		"long": `{"type":"object","allOf":[{}],"properties":{"map":{"type":"object"},"list":{"type":["array","null"]}}}`,
-		"min":  `{"type":"object","properties":{"map":{"type":"object"},"list":{"type":"array","minItems":1}}}`,
-	} {
-		AddTool(s, &mcp.Tool{Name: name, OutputSchema: json.RawMessage(schema)}, func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, base, error) {
-			return nil, base{}, nil
-		})
-	}
-	says(s, "any", nil, map[string]any{"a": number, "b": []int64{number}, "c": uint64(math.MaxUint64), "d": deep{number}, "e": json.RawMessage(`1.10`)})
-	says[any](s, "untyped", nil, deep{number})
-	says(s, "big", nil, struct {
-		Int big.Int `json:"int"`
-	}{*big.NewInt(number)})
-	says(s, "bytes", nil, []byte{0, 1})
-	says(s, "raw", nil, json.RawMessage(`{"a":1.10, "b":9007199254740993}`))
-	says(s, "number", nil, number)
-	says(s, "handmade", &mcp.CallToolResult{StructuredContent: map[string]any{"a": number, "b": json.RawMessage(`1.10`)}, Content: own}, any(nil))
-
-	says(s, "error", &mcp.CallToolResult{IsError: true, Content: own}, addOut{})
-	says(s, "error with a strict schema", &mcp.CallToolResult{IsError: true, Content: own}, struct {
-		Raw json.Marshaler `json:"raw"`
-		Map map[string]int `json:"map"`
-	}{})
-	says(s, "error of a pointer", &mcp.CallToolResult{IsError: true, Content: own}, (*addOut)(nil))
-	says(s, "error of a list", &mcp.CallToolResult{IsError: true, Content: own}, []int(nil))
-	says(s, "error without content", &mcp.CallToolResult{IsError: true, Content: []mcp.Content{}}, addOut{})
-	says(s, "error of its own structure", &mcp.CallToolResult{IsError: true, Content: own, StructuredContent: json.RawMessage(`{"why":1}`)}, addOut{})
-	says(s, "error with an output", &mcp.CallToolResult{IsError: true, Content: own}, addOut{1})
-	AddTool(s, &mcp.Tool{Name: "error with a wrong output", OutputSchema: json.RawMessage(`{"type":"object","required":["why"]}`)},
-		func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, addOut, error) {
-			return &mcp.CallToolResult{IsError: true, Content: own}, addOut{1}, nil
-		})
-	AddTool(s, &mcp.Tool{Name: "error beside an output"}, func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, addOut, error) {
-		return &mcp.CallToolResult{StructuredContent: 1}, addOut{1}, io.ErrUnexpectedEOF
-	})
-	AddTool(s, &mcp.Tool{Name: "protocol error"}, func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, addOut, error) {
-		return nil, addOut{}, &jsonrpc.Error{Code: -32602, Message: "no"}
-	})
-	call := eras(t, s)
-	const full = `[{"type":"text","text":"the disk is full"}]`
-	for _, tt := range []struct{ tool, structured, content string }{
-		{"nil maps", `{"keyed":{},"map":{},"nested":null,"ptr":null}`, ""},
-		{"deep nil maps", `{"keyed":{"a":{},"b":{"c":null}},"map":{},"nested":[{},{"a":{}}],"ptr":null}`, ""},
-		{"root", `{}`, ""},
-		{"map of maps", `{"a":{}}`, ""},
-		{"embedded", `{"list":null,"map":{}}`, ""},
-		{"pointed", `{"map":{}}`, ""},
-		{"list", `[{}]`, ""},
-		{"null", `{"list":null,"map":null}`, ""},
-		{"none", `{"list":[],"map":{}}`, ""},
-		{"long", `{"list":null,"map":{}}`, ""},
-		{"any", `{"a":9007199254740993,"b":[9007199254740993],"c":18446744073709551615,"d":{"id":9007199254740993},"e":1.10}`, ""},
-		{"untyped", `{"id":9007199254740993}`, ""},
-		{"big", `{"int":9007199254740993}`, ""},
-		{"bytes", `"AAE="`, ""},
-		{"raw", `{"a":1.10,"b":9007199254740993}`, ""},
-		{"number", `9007199254740993`, ""},
-		{"handmade", `{"a":9007199254740993,"b":1.10}`, full},
-		{"error", "", full},
-		{"error with a strict schema", "", full},
-		{"error of a pointer", "", full},
-		{"error of a list", "", full},
-		{"error without content", "", `[]`},
-		{"error of its own structure", `{"why":1}`, full},
-		{"error with an output", `{"sum":1}`, full},
-		{"error with a wrong output", "", full},
-		{"error beside an output", "", `[{"type":"text","text":"unexpected EOF"}]`},
-	} {
-		result := call(tt.tool, `{}`)
-		if got := string(wire.Member(result, "structuredContent")); got != tt.structured {
-			t.Errorf("%s: %s, want structured content %s", tt.tool, result, tt.structured)
-		}
-		if got := string(wire.Member(result, "isError")); (got == "true") != strings.HasPrefix(tt.tool, "error") {
-			t.Errorf("%s: isError %s", tt.tool, got)
-		}
-		if tt.content == "" {
-			if got := textOf(t, result); got != tt.structured {
-				t.Errorf("%s: text %s, want %s", tt.tool, got, tt.structured)
-			}
-		} else if got := string(wire.Member(result, "content")); got != tt.content {
-			t.Errorf("%s: content %s, want %s", tt.tool, got, tt.content)
-		}
-	}
-	for tool, want := range map[string]string{"min": "-32603", "protocol error": "-32602"} {
-		if got := string(wire.Member(call(tool, `{}`), "code")); got != want {
-			t.Errorf("%s: code %s, want %s", tool, got, want)
-		}
-	}
-}
-
 func TestAddToolInfers(t *testing.T) {
 	t.Parallel()
 	s := mcp.NewServer(&mcp.Implementation{Name: "s"}, nil)
-	AddTool(s, &mcp.Tool{Name: "carriers"}, same[carriers])
-	AddTool(s, &mcp.Tool{Name: "standard"}, same[standard])
-	AddTool(s, &mcp.Tool{Name: "raw"}, same[json.RawMessage])
-	says(s, "bytes", nil, []byte(nil))
-	AddTool(s, &mcp.Tool{Name: "self"}, func(context.Context, *mcp.CallToolRequest, selfReading) (*mcp.CallToolResult, any, error) {
+	sluice.AddTool(s, &mcp.Tool{Name: "carriers"}, same[carriers])
+	sluice.AddTool(s, &mcp.Tool{Name: "standard"}, same[standard])
+	sluice.AddTool(s, &mcp.Tool{Name: "raw"}, same[json.RawMessage])
+	sluice.AddTool(s, &mcp.Tool{Name: "bytes"}, func(context.Context, *mcp.CallToolRequest, any) (*mcp.CallToolResult, []byte, error) {
 		return nil, nil, nil
 	})
-	method, ss := direct(t, s, "2026-07-28")
+	sluice.AddTool(s, &mcp.Tool{Name: "self"}, func(context.Context, *mcp.CallToolRequest, selfReading) (*mcp.CallToolResult, any, error) {
+		return nil, nil, nil
+	})
+	method, ss := sitetest.Direct(t, s, "2026-07-28")
 	res, err := method(t.Context(), "tools/list", &mcp.ListToolsRequest{Session: ss, Params: &mcp.ListToolsParams{}})
 	if err != nil {
 		t.Fatal(err)

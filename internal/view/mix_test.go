@@ -1,4 +1,4 @@
-package sluice
+package view_test
 
 import (
 	"bytes"
@@ -11,7 +11,9 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/internal/schematest"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 )
 
 // Answers are written into rooms that other calls have used: no client may see a byte of another's.
@@ -21,21 +23,21 @@ func TestAnswersDoNotMix(t *testing.T) {
 		Text string `json:"text"`
 	}
 	s := mcp.NewServer(&mcp.Implementation{Name: "echo", Version: "1"}, nil)
-	AddTool(s, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in said) (*mcp.CallToolResult, said, error) {
+	sluice.AddTool(s, &mcp.Tool{Name: "echo"}, func(_ context.Context, _ *mcp.CallToolRequest, in said) (*mcp.CallToolResult, said, error) {
 		return nil, in, nil
 	})
-	h := NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
+	h := sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	defer h.Close()
 	watched := schematest.Watch(t, h)
 	var wg sync.WaitGroup
 	for client := range 8 {
 		wg.Go(func() {
-			era := benchEras[client%2]
+			era := sitetest.Eras[client%2]
 			for i := range 300 {
 				text := strings.Repeat(string(rune('a'+client)), (i*37)%1200) // below, within and beyond the room
-				p := era.call(t, h, "echo", fmt.Sprintf(`{"text":%q}`, text))
+				p := era.Call(t, h, "echo", fmt.Sprintf(`{"text":%q}`, text))
 				w := &keepingWriter{header: make(http.Header)}
-				watched.ServeHTTP(w, p.request)
+				p.SendTo(watched, w)
 				want := fmt.Sprintf(`"structuredContent":{"text":%q}`, text)
 				if w.status != http.StatusOK || !bytes.Contains(w.body.Bytes(), []byte(want)) {
 					t.Errorf("client %d, call %d: status %d, %s", client, i, w.status, w.body.Bytes())

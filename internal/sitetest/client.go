@@ -11,7 +11,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
-// A client speaks one revision of the session era, and sends each request to the replica that it is told.
+// A Client speaks one revision of the session era, and sends each request to the replica that it is told.
 type Client struct {
 	Version string
 	Session string // the ID, empty before it is open

@@ -27,7 +27,7 @@ type Cluster struct {
 // NewCluster starts n replicas of [NewServer], for as long as the test takes.
 func NewCluster(t *testing.T, n int, opts sluice.Options) *Cluster {
 	shared := memory.New()
-	c := &Cluster{t: t, Shared: shared, Options: opts, Rand: rand.New(rand.NewPCG(1, uint64(n)))}
+	c := &Cluster{t: t, Shared: shared, Options: opts, Rand: rand.New(rand.NewPCG(1, uint64(n)))} //nolint:gosec // it chooses replicas
 	for range n {
 		c.Launch()
 	}

@@ -2,6 +2,7 @@ package sitetest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,12 +18,16 @@ type Sink struct {
 	Bytes  int
 }
 
+// Header implements [http.ResponseWriter].
 func (w *Sink) Header() http.Header { return w.header }
 
+// WriteHeader keeps the status.
 func (w *Sink) WriteHeader(s int) { w.Status = s }
 
+// Flush does nothing.
 func (w *Sink) Flush() {}
 
+// Write counts.
 func (w *Sink) Write(p []byte) (int, error) {
 	w.Bytes += len(p)
 	return len(p), nil
@@ -38,7 +43,7 @@ type Post struct {
 // NewPost returns a request with a body and, beside what every one has, a header.
 func NewPost(body string, header map[string]string) *Post {
 	p := &Post{body: bytes.NewReader([]byte(body)), Answer: &Sink{header: make(http.Header)}}
-	p.Request = httptest.NewRequest(http.MethodPost, "/mcp", nil)
+	p.Request = httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/mcp", nil)
 	p.Request.Body, p.Request.ContentLength = io.NopCloser(p.body), int64(len(body))
 	p.Request.Header.Set("Content-Type", "application/json")
 	p.Request.Header.Set("Accept", "application/json, text/event-stream")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A response is one of either shape.
+// A Response is one of either shape.
 type Response struct {
 	*http.Response
 	lines *bufio.Scanner
@@ -50,17 +50,17 @@ func (m Message) Text() string {
 		IsError bool
 	}
 	_ = json.Unmarshal(m.Result, &r)
-	out := ""
-	for _, c := range r.Content {
-		out += c.Text
-	}
+	var out strings.Builder
 	if r.IsError {
-		return "tool error: " + out
+		out.WriteString("tool error: ")
 	}
-	return out
+	for _, c := range r.Content {
+		out.WriteString(c.Text)
+	}
+	return out.String()
 }
 
-// An event is one block of a stream.
+// An Event is one block of a stream.
 type Event struct {
 	ID    string
 	Data  string

@@ -207,6 +207,7 @@ func (t *Tap) Spent() map[string]int {
 	return out
 }
 
+// Get implements [store.KV].
 func (t *Tap) Get(ctx context.Context, key string) (v []byte, err error) {
 	op := "get"
 	if strings.HasPrefix(key, "lease:") {
@@ -223,6 +224,7 @@ func (t *Tap) Get(ctx context.Context, key string) (v []byte, err error) {
 	return v, err
 }
 
+// Put implements [store.KV].
 func (t *Tap) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	op := "put"
 	if strings.HasPrefix(key, "lease:") {
@@ -231,26 +233,32 @@ func (t *Tap) Put(ctx context.Context, key string, value []byte, ttl time.Durati
 	return t.run(op, func() error { return t.inner.Put(ctx, key, value, ttl) })
 }
 
+// Create implements [store.KV].
 func (t *Tap) Create(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	return t.run("create", func() error { return t.inner.Create(ctx, key, value, ttl) })
 }
 
+// Swap implements [store.KV].
 func (t *Tap) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
 	return t.run("swap", func() error { return t.inner.Swap(ctx, key, old, value, ttl) })
 }
 
+// Touch implements [store.KV].
 func (t *Tap) Touch(ctx context.Context, key string, ttl time.Duration) error {
 	return t.run("touch", func() error { return t.inner.Touch(ctx, key, ttl) })
 }
 
+// Delete implements [store.KV].
 func (t *Tap) Delete(ctx context.Context, key string) error {
 	return t.run("delete", func() error { return t.inner.Delete(ctx, key) })
 }
 
+// Append implements [store.Log].
 func (t *Tap) Append(ctx context.Context, log string, at int64, entries [][]byte, b store.Bounds) error {
 	return t.run("append", func() error { return t.inner.Append(ctx, log, at, entries, b) })
 }
 
+// Read implements [store.Log].
 func (t *Tap) Read(ctx context.Context, log string, from int64, limit int) (entries []store.Entry, next int64, err error) {
 	err = t.run("read", func() error {
 		var err error
@@ -260,10 +268,12 @@ func (t *Tap) Read(ctx context.Context, log string, from int64, limit int) (entr
 	return entries, next, err
 }
 
+// Drop implements [store.Log].
 func (t *Tap) Drop(ctx context.Context, log string) error {
 	return t.run("drop", func() error { return t.inner.Drop(ctx, log) })
 }
 
+// Publish implements [store.Bus].
 func (t *Tap) Publish(ctx context.Context, topic string, data []byte) (n int, err error) {
 	err = t.run("publish", func() error {
 		var err error
@@ -273,6 +283,7 @@ func (t *Tap) Publish(ctx context.Context, topic string, data []byte) (n int, er
 	return n, err
 }
 
+// Receivers implements [store.Bus].
 func (t *Tap) Receivers(ctx context.Context, topic string) (n int, err error) {
 	err = t.run("receivers", func() error {
 		var err error
@@ -282,6 +293,7 @@ func (t *Tap) Receivers(ctx context.Context, topic string) (n int, err error) {
 	return n, err
 }
 
+// Ping implements [store.Store].
 func (t *Tap) Ping(ctx context.Context) error {
 	return t.run("ping", func() error { return t.inner.Ping(ctx) })
 }
@@ -291,6 +303,7 @@ func (t *Tap) Close() error {
 	panic("closed by who does not own it") //nolint:forbidigo // a test is to fail that comes here
 }
 
+// Subscribe implements [store.Bus].
 func (t *Tap) Subscribe(ctx context.Context, topics ...string) (store.Subscription, error) {
 	s := &tapSub{tap: t, out: make(chan store.Message, 1024), topics: make(map[string]bool)}
 	err := t.run("subscribe", func() error {

@@ -67,6 +67,7 @@ var rooms = []room{
 	// Small helpers of the rooms above, and so known to them but knowing none.
 	{name: "internal/schematest", never: []string{"./...", sdk}},
 	{name: "internal/sitetest", never: slices.Concat(backends, outer)},
+	{name: "internal/redistest", never: []string{"./...", sdk, httpd}},
 	{name: "internal/...", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "store/...", "auth"})},
 	// The project that "sluice new" makes: as it is in the user's hands, it sees only what is public.
 	{name: "internal/scaffold/project/...", neverItself: []string{"internal/engine", "internal/run", "internal/session", "internal/wire", "internal/demo", "store/..."}},
@@ -95,7 +96,7 @@ var rooms = []room{
 }
 
 // forTests are what only tests may import, and each other.
-var forTests = []string{"internal/schematest", "internal/sitetest"}
+var forTests = []string{"internal/schematest", "internal/sitetest", "internal/redistest"}
 
 // TestImports holds every package to its row, and every package of ours to having one.
 func TestImports(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/e2e"
+	"github.com/sluice-mcp/sluice/internal/redistest"
 )
 
 // replicaLost is the code of the error that ends a call which must not run twice (wire.CodeReplicaLost).
@@ -47,9 +48,7 @@ func servers(t testing.TB, n int, storeURL, ledgerURL string) *e2e.Cluster {
 // sharedStore is the URL of the Redis that the tests share, with names of the test's own.
 func sharedStore(t testing.TB) string {
 	t.Helper()
-	if sharedURL == "" {
-		skip(t, "no Redis: install redis-server or set SLUICE_TEST_REDIS_URL")
-	}
+	redistest.Need(t, sharedURL)
 	u := withPrefix(t, sharedURL)
 	t.Cleanup(func() { sweep(u) })
 	return u

@@ -16,27 +16,28 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/e2e"
+	"github.com/sluice-mcp/sluice/internal/redistest"
 )
 
 // TestStoreAway stops and starts Redis under load, in each way that a store goes away. Calls of 2026-07-28 do not
 // notice; those of sessions that run come to their right end; new ones wait; nothing has to be restarted.
 func TestStoreAway(t *testing.T) {
 	for name, outage := range map[string]struct {
-		leave, comeBack func(t *testing.T, r *redis)
+		leave, comeBack func(t *testing.T, r *redistest.Server)
 		away            time.Duration
 	}{
-		"restarted": {func(t *testing.T, r *redis) { r.stop(t) }, start, 2 * time.Second},
-		"killed":    {func(_ *testing.T, r *redis) { r.kill() }, start, 5 * time.Second},
+		"restarted": {func(t *testing.T, r *redistest.Server) { r.Stop(t) }, start, 2 * time.Second},
+		"killed":    {func(_ *testing.T, r *redistest.Server) { r.Kill() }, start, 5 * time.Second},
 		"hanging": {
-			func(t *testing.T, r *redis) { r.signal(t, syscall.SIGSTOP) },
-			func(t *testing.T, r *redis) { r.signal(t, syscall.SIGCONT) },
+			func(t *testing.T, r *redistest.Server) { r.Signal(t, syscall.SIGSTOP) },
+			func(t *testing.T, r *redistest.Server) { r.Signal(t, syscall.SIGCONT) },
 			6 * time.Second,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRedis(t)
 			ledgerURL := sharedStore(t) // which stays
-			cluster := servers(t, 3, r.url(), ledgerURL)
+			cluster := servers(t, 3, r.URL(), ledgerURL)
 			modern := cluster.Connect(t, e2e.Latest)
 			l := newLoad(t, cluster, ledgerURL, 10)
 			stop := make(chan struct{})
@@ -72,8 +73,8 @@ func TestStoreAway(t *testing.T) {
 	}
 }
 
-func start(t *testing.T, r *redis) {
-	if err := r.start(); err != nil {
+func start(t *testing.T, r *redistest.Server) {
+	if err := r.Start(); err != nil {
 		t.Fatal(err)
 	}
 }

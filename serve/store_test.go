@@ -10,59 +10,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/redistest"
 )
-
-// startRedis starts a server that ends with the test, and returns its address.
-func startRedis(t *testing.T, args ...string) string {
-	t.Helper()
-	addr := freeAddr(t)
-	startRedisAt(t, addr, args...)
-	return addr
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-func startRedisAt(t *testing.T, addr string, args ...string) {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("redis-server is not installed")
-	}
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("redis-server", append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", t.TempDir(), "--save", ""}, args...)...)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = conn.Close()
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
-}
 
 // command has the server run commands that answer with OK.
 func command(t *testing.T, addr string, lines ...string) {
@@ -84,19 +40,19 @@ func command(t *testing.T, addr string, lines ...string) {
 // TestStoreSettings starts with stores that no waiting will make usable: the process says which setting is wrong, and ends with 2.
 func TestStoreSettings(t *testing.T) {
 	t.Parallel()
-	locked := startRedis(t, "--requirepass", "sesame")
-	noScripts := startRedis(t)
+	locked := redistest.New(t, "--requirepass", "sesame").Addr()
+	noScripts := redistest.New(t).Addr()
 	command(t, noScripts, "ACL SETUSER default -@scripting")
 	for store, says := range map[string]string{
-		"redis://127.0.0.1:1/x":                                `"x" is no number of a database`,
-		"redis://127.0.0.1:1?ssl=true":                         `unknown parameter "ssl"`,
-		"redis://127.0.0.1:1?prefx=x":                          `unknown parameter "prefx"`,
-		"redis://:hunter/2@127.0.0.1":                          "percent-encoded",
-		"memory:8":                                             "nothing behind it",
-		"redis://" + locked:                                    "NOAUTH",
-		"redis://:hunter2@" + locked + "/":                     "WRONGPASS",
-		"redis://" + noScripts + "/":                           "NOPERM",
-		"redis://" + startRedis(t, "--cluster-enabled", "yes"): "Redis Cluster",
+		"redis://127.0.0.1:1/x":            `"x" is no number of a database`,
+		"redis://127.0.0.1:1?ssl=true":     `unknown parameter "ssl"`,
+		"redis://127.0.0.1:1?prefx=x":      `unknown parameter "prefx"`,
+		"redis://:hunter/2@127.0.0.1":      "percent-encoded",
+		"memory:8":                         "nothing behind it",
+		"redis://" + locked:                "NOAUTH",
+		"redis://:hunter2@" + locked + "/": "WRONGPASS",
+		"redis://" + noScripts + "/":       "NOPERM",
+		"redis://" + redistest.New(t, "--cluster-enabled", "yes").Addr(): "Redis Cluster",
 	} {
 		var stdout, stderr bytes.Buffer
 		server := mcp.NewServer(&mcp.Implementation{Name: "test", Version: "1"}, nil)
@@ -159,7 +115,7 @@ func startWithStore(t *testing.T, store string) (*App, *record) {
 // TestStoreRefuses has a store that answers, and refuses: the process is not ready, and says why.
 func TestStoreRefuses(t *testing.T) {
 	t.Parallel()
-	addr := startRedis(t)
+	addr := redistest.New(t).Addr()
 	app, _ := startWithStore(t, "redis://"+addr+"/")
 	readyz := func() (int, string) {
 		resp, err := http.Get("http://" + app.Addr().String() + "/readyz")
@@ -205,7 +161,7 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 	}{{"noeviction", false}, {"allkeys-lru", true}, {"volatile-lfu", true}} {
 		t.Run(tt.policy, func(t *testing.T) {
 			t.Parallel()
-			_, logged := startWithStore(t, "redis://"+startRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", tt.policy))
+			_, logged := startWithStore(t, "redis://"+redistest.New(t, "--maxmemory", "100mb", "--maxmemory-policy", tt.policy).Addr())
 			warned := func() bool { return strings.Contains(logged.String(), "policy="+tt.policy) }
 			for end := time.Now().Add(10 * time.Second); tt.warned && !warned() && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 			}
@@ -222,9 +178,11 @@ func TestEvictionIsWarnedOf(t *testing.T) {
 // A store that comes later is asked then.
 func TestEvictionIsWarnedOfLater(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
-	_, logged := startWithStore(t, "redis://"+addr)
-	startRedisAt(t, addr, "--maxmemory-policy", "allkeys-random")
+	late := redistest.NewStopped(t, "--maxmemory-policy", "allkeys-random")
+	_, logged := startWithStore(t, late.URL())
+	if err := late.Start(); err != nil {
+		t.Fatal(err)
+	}
 	for end := time.Now().Add(20 * time.Second); !strings.Contains(logged.String(), "policy=allkeys-random"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("no warning:\n%s", logged)
@@ -247,7 +205,7 @@ func TestCallOutlivesItsStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr := startRedis(t)
+			addr := redistest.New(t).Addr()
 			app, logged := startWithStore(t, "redis://"+addr)
 			progress := make(chan float64, 100)
 			client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, &mcp.ClientOptions{

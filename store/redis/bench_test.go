@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/redistest"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/redis"
 )
@@ -21,7 +22,7 @@ var (
 
 // each runs f in one goroutine and in 64; who numbers the goroutines from 0.
 func each(b *testing.B, f func(r *redis.Redis, who string, i int64) error) {
-	needServer(b)
+	redistest.Need(b, realURL)
 	b.Run("1", func(b *testing.B) {
 		r := open(b, realURL)
 		b.ReportAllocs()
@@ -112,7 +113,7 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkWakeUp is an append by one replica until another has received its announcement.
 func BenchmarkWakeUp(b *testing.B) {
-	needServer(b)
+	redistest.Need(b, realURL)
 	r := open(b, realURL)
 	sub, err := r.Subscribe(ctx, "l")
 	if err != nil {

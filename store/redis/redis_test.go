@@ -15,6 +15,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/sluice-mcp/sluice/internal/redistest"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/redis"
 	"github.com/sluice-mcp/sluice/store/storetest"
@@ -22,7 +23,7 @@ import (
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	needServer(t)
+	redistest.Need(t, realURL)
 	storetest.Run(t, func(t *testing.T) store.Store { return openPatient(t, realURL) })
 }
 
@@ -57,11 +58,11 @@ func TestOutage(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
 		storetest.RunOutage(t, func(t *testing.T) (store.Store, storetest.Outage) {
-			srv := newServer(t)
-			return open(t, srv.url()), storetest.Outage{
-				Stop: func(*testing.T) { srv.kill() },
+			srv := redistest.New(t)
+			return open(t, srv.URL()), storetest.Outage{
+				Stop: func(*testing.T) { srv.Kill() },
 				Start: func(t *testing.T) {
-					if err := srv.start(); err != nil {
+					if err := srv.Start(); err != nil {
 						t.Fatal(err)
 					}
 				},
@@ -71,10 +72,10 @@ func TestOutage(t *testing.T) {
 	t.Run("stopped", func(t *testing.T) {
 		t.Parallel()
 		storetest.RunOutage(t, func(t *testing.T) (store.Store, storetest.Outage) {
-			srv := newServer(t)
-			return open(t, srv.url()), storetest.Outage{
-				Stop:      func(t *testing.T) { srv.signal(t, syscall.SIGSTOP) },
-				Start:     func(t *testing.T) { srv.signal(t, syscall.SIGCONT) },
+			srv := redistest.New(t)
+			return open(t, srv.URL()), storetest.Outage{
+				Stop:      func(t *testing.T) { srv.Signal(t, syscall.SIGSTOP) },
+				Start:     func(t *testing.T) { srv.Signal(t, syscall.SIGCONT) },
 				Unnoticed: true,
 			}
 		})
@@ -85,13 +86,13 @@ func TestOpen(t *testing.T) {
 	t.Parallel()
 	t.Run("the server comes later", func(t *testing.T) {
 		t.Parallel()
-		srv := newServer(t)
-		srv.kill()
-		r := open(t, srv.url())
+		srv := redistest.New(t)
+		srv.Kill()
+		r := open(t, srv.URL())
 		if err := r.Ping(t.Context()); !errors.Is(err, store.ErrUnavailable) {
 			t.Fatalf("got %v, want ErrUnavailable", err)
 		}
-		if err := srv.start(); err != nil {
+		if err := srv.Start(); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Put(t.Context(), "k", nil, time.Minute); err != nil {
@@ -100,15 +101,15 @@ func TestOpen(t *testing.T) {
 	})
 	t.Run("password", func(t *testing.T) {
 		t.Parallel()
-		srv := newServer(t, "--requirepass", "sesame")
-		open(t, "redis://:sesame@"+srv.addr())
-		for _, u := range []string{srv.url(), "redis://:guess@" + srv.addr(), "redis://user:guess@" + srv.addr()} {
+		srv := redistest.New(t, "--requirepass", "sesame")
+		open(t, "redis://:sesame@"+srv.Addr())
+		for _, u := range []string{srv.URL(), "redis://:guess@" + srv.Addr(), "redis://user:guess@" + srv.Addr()} {
 			refused(t, u)
 		}
 	})
 	t.Run("cluster", func(t *testing.T) {
 		t.Parallel()
-		refused(t, newServer(t, "--cluster-enabled", "yes").url())
+		refused(t, redistest.New(t, "--cluster-enabled", "yes").URL())
 	})
 	t.Run("bad URL", func(t *testing.T) {
 		t.Parallel()
@@ -121,8 +122,8 @@ func TestOpen(t *testing.T) {
 	})
 	t.Run("TLS", func(t *testing.T) {
 		t.Parallel()
-		srv := newServer(t)
-		p := newProxy(t, srv.addr(), true)
+		srv := redistest.New(t)
+		p := newProxy(t, srv.Addr(), true)
 		r := open(t, "rediss://"+p.addr()+"?skip_verify=true")
 		if err := r.Ping(t.Context()); err != nil {
 			t.Error(err)
@@ -163,13 +164,13 @@ func refused(t *testing.T, rawURL string) {
 // TestScriptsAreReloaded makes the server forget the scripts, as one that took over from another may.
 func TestScriptsAreReloaded(t *testing.T) {
 	t.Parallel()
-	srv := newServer(t)
-	r := open(t, srv.url())
+	srv := redistest.New(t)
+	r := open(t, srv.URL())
 	for i := range int64(3) {
 		if err := r.Append(t.Context(), "l", i, [][]byte{nil}, store.Bounds{}); err != nil {
 			t.Fatal(err)
 		}
-		command(t, srv.addr(), "SCRIPT FLUSH")
+		command(t, srv.Addr(), "SCRIPT FLUSH")
 		if _, next, err := r.Read(t.Context(), "l", 0, 1); err != nil || next != i+1 {
 			t.Fatal(next, err)
 		}
@@ -197,8 +198,8 @@ func command(t *testing.T, addr, line string) string {
 // TestReplicas has two stores meet at one server.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	needServer(t)
-	ctx, rawURL := t.Context(), withPrefix(t, realURL, rand.Text()+":")
+	redistest.Need(t, realURL)
+	ctx, rawURL := t.Context(), redistest.WithPrefix(t, realURL, rand.Text()+":")
 	replica := func() *redis.Redis {
 		r, err := redis.Open(ctx, rawURL)
 		if err != nil {
@@ -254,15 +255,15 @@ func TestReplicas(t *testing.T) {
 // TestFailover has the primary become a replica of another server, at an address that leads there from now on.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	one, two := newServer(t), newServer(t)
-	p := newProxy(t, one.addr(), false)
+	one, two := redistest.New(t), redistest.New(t)
+	p := newProxy(t, one.Addr(), false)
 	r := open(t, "redis://"+p.addr())
 	sub, err := r.Subscribe(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.redirect(two.addr())
-	if got := command(t, one.addr(), fmt.Sprintf("REPLICAOF 127.0.0.1 %d", two.port)); got != "+OK" {
+	p.redirect(two.Addr())
+	if got := command(t, one.Addr(), fmt.Sprintf("REPLICAOF 127.0.0.1 %d", two.Port())); got != "+OK" {
 		t.Fatal(got)
 	}
 	if err := r.Append(t.Context(), "l", 0, nil, store.Bounds{}); !errors.Is(err, store.ErrUnavailable) {
@@ -282,8 +283,8 @@ func TestFailover(t *testing.T) {
 // TestSilentConnection has the network swallow what the old connections carry, without closing them.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
-	srv := newServer(t)
-	p := newProxy(t, srv.addr(), false)
+	srv := redistest.New(t)
+	p := newProxy(t, srv.Addr(), false)
 	r := open(t, "redis://"+p.addr())
 	sub, err := r.Subscribe(t.Context(), "t")
 	if err != nil {
@@ -320,14 +321,14 @@ func next(t *testing.T, sub store.Subscription) store.Message {
 // TestCloseIsBounded closes while the server answers nothing.
 func TestCloseIsBounded(t *testing.T) {
 	t.Parallel()
-	srv := newServer(t)
-	r := open(t, srv.url())
+	srv := redistest.New(t)
+	r := open(t, srv.URL())
 	sub, err := r.Subscribe(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.signal(t, syscall.SIGSTOP)
-	defer srv.signal(t, syscall.SIGCONT)
+	srv.Signal(t, syscall.SIGSTOP)
+	defer srv.Signal(t, syscall.SIGCONT)
 	start := time.Now()
 	if err := r.Close(); err != nil {
 		t.Error(err)

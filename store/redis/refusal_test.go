@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/redistest"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/redis"
 )
@@ -43,12 +44,12 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := newServer(t, tt.args...)
-			r := open(t, srv.url())
+			srv := redistest.New(t, tt.args...)
+			r := open(t, srv.URL())
 			if err := r.Ping(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if got := command(t, srv.addr(), tt.ill); got != "+OK" {
+			if got := command(t, srv.Addr(), tt.ill); got != "+OK" {
 				t.Fatal(got)
 			}
 			var err error
@@ -63,7 +64,7 @@ func TestRefusals(t *testing.T) {
 			if !errors.Is(err, store.ErrUnavailable) {
 				t.Errorf("%v is not ErrUnavailable", err)
 			}
-			if got := command(t, srv.addr(), tt.well); got != "+OK" {
+			if got := command(t, srv.Addr(), tt.well); got != "+OK" {
 				t.Fatal(got)
 			}
 			for end := time.Now().Add(10 * time.Second); r.Ping(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
@@ -103,13 +104,13 @@ func TestOpenRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			srv := newServer(t, tt.args...)
+			srv := redistest.New(t, tt.args...)
 			for _, line := range tt.before {
-				if got := command(t, srv.addr(), line); got != "+OK" {
+				if got := command(t, srv.Addr(), line); got != "+OK" {
 					t.Fatal(got)
 				}
 			}
-			r, err := redis.OpenWithin(t.Context(), srv.url()+tt.path, 20*time.Second)
+			r, err := redis.OpenWithin(t.Context(), srv.URL()+tt.path, 20*time.Second)
 			if err == nil {
 				defer func() { _ = r.Close() }()
 			}
@@ -145,10 +146,10 @@ func TestErrorsNameNoKeys(t *testing.T) {
 					args = append(args, "--rename-command", c, "ADMIN"+c)
 				}
 			}
-			srv := newServer(t, args...)
+			srv := redistest.New(t, args...)
 			r := openAnyway(t, srv)
 			for _, line := range before {
-				if got := command(t, srv.addr(), line); strings.HasPrefix(got, "-") {
+				if got := command(t, srv.Addr(), line); strings.HasPrefix(got, "-") {
 					t.Fatal(got)
 				}
 			}
@@ -184,15 +185,15 @@ func TestErrorsNameNoKeys(t *testing.T) {
 }
 
 // openAnyway opens a store at a server whose commands may be renamed, which a store would refuse to start with: it was away then.
-func openAnyway(t *testing.T, srv *server) *redis.Redis {
+func openAnyway(t *testing.T, srv *redistest.Server) *redis.Redis {
 	t.Helper()
-	srv.kill()
-	r, err := redis.OpenWithin(t.Context(), srv.url(), time.Second)
+	srv.Kill()
+	r, err := redis.OpenWithin(t.Context(), srv.URL(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	if err := srv.start(); err != nil {
+	if err := srv.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -211,7 +212,7 @@ func TestEvicts(t *testing.T) {
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			t.Parallel()
-			r := open(t, newServer(t, tt.args...).url())
+			r := open(t, redistest.New(t, tt.args...).URL())
 			policy, maxmemory, err := r.Evicts(t.Context())
 			if policy != tt.policy || maxmemory != tt.maxmemory || err != nil {
 				t.Errorf("got %q, %q, %v, want %q, %q", policy, maxmemory, err, tt.policy, tt.maxmemory)

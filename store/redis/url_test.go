@@ -10,6 +10,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/sluice-mcp/sluice/internal/redistest"
 	"github.com/sluice-mcp/sluice/store/redis"
 )
 
@@ -86,7 +87,7 @@ func TestURL(t *testing.T) {
 // TestDatabasesDoNotMeet has two deployments share a server, which has one space of channels for all its databases.
 func TestDatabasesDoNotMeet(t *testing.T) {
 	t.Parallel()
-	t.Run("redis", func(t *testing.T) { t.Parallel(); databases(t, newServer(t).url()) })
+	t.Run("redis", func(t *testing.T) { t.Parallel(); databases(t, redistest.New(t).URL()) })
 	t.Run("miniredis", func(t *testing.T) { t.Parallel(); databases(t, "redis://"+miniredis.RunT(t).Addr()) })
 }
 

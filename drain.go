@@ -46,6 +46,7 @@ func (h *Handler) tasksDone() <-chan struct{} {
 // the options. Close is idempotent.
 func (h *Handler) Close() error {
 	h.calls.Close()
+	h.once.Close()
 	h.calls.LetGo(h.replica != nil)
 	h.stateful.EndConnections()
 	h.changes.Stop()

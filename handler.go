@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/era"
 	"github.com/sluice-mcp/sluice/internal/gate"
 	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/servers"
@@ -46,7 +47,8 @@ type Handler struct {
 	sessions *session.Manager
 	servers  *servers.Servers
 	changes  *changes.Changes
-	tasks    *task.Keeper     // nil when there are none
+	tasks    *task.Keeper // nil when there are none
+	once     *once.Calls
 	replica  *replica.Replica // nil when nobody shares the store
 	store    store.Store
 }
@@ -103,7 +105,9 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		MaxSessions:     o.MaxSessions,
 		MaxPerPrincipal: o.MaxSessionsPerPrincipal,
 	})
+	h.once = once.New(once.Config{Store: h.store, Log: o.Logger, Name: name, Replica: h.replica, TTL: o.OnceTTL})
 	h.stateful = stateful.New(stateful.Config{
+		Once:      h.once,
 		Server:    h.server,
 		Principal: o.Principal,
 		Sessions:  h.sessions,
@@ -129,6 +133,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 	}
 	h.stateless = stateless.New(stateless.Config{
 		Tasks:     tasksOf(h.tasks, &o),
+		Once:      h.once,
 		Server:    h.server,
 		Principal: o.Principal,
 		Calls:     h.calls,
@@ -227,7 +232,7 @@ func (h *Handler) revisions(r *http.Request) []string {
 
 // takeNote takes a note of another replica.
 func (h *Handler) takeNote(n replica.Note) {
-	if h.sessions.Take(n) || h.tasks != nil && h.tasks.Take(n) {
+	if h.sessions.Take(n) || h.once.Take(n) || h.tasks != nil && h.tasks.Take(n) {
 		return
 	}
 	h.changes.Take(n)

@@ -60,6 +60,8 @@ var rooms = []room{
 	{name: "internal/servers", never: slices.Concat(backends, outer, []string{".", "internal/run", "store/...", "auth", httpd})},
 	{name: "internal/changes", never: slices.Concat(backends, outer, []string{".", "internal/run", "auth", httpd})},
 	{name: "internal/session", never: slices.Concat(backends, outer, []string{".", "auth", httpd})},
+	{name: "internal/large", never: slices.Concat(backends, outer, []string{".", "internal/run", "auth", sdk, httpd})},
+	{name: "internal/once", never: slices.Concat(backends, outer, []string{".", "internal/session", "auth"})},
 	{name: "internal/task", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "auth", sdk, httpd})},
 	// The stateless era has no sessions, and its calls touch no store: what tasks need of one is theirs.
 	{name: "internal/stateless", never: slices.Concat(backends, outer, []string{".", "internal/session", "internal/stateful", "auth"}), neverItself: []string{"store/memory"}},

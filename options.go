@@ -66,6 +66,10 @@ type Options struct {
 	// one principal other than "". Zero means 10 000 and 1 000.
 	MaxCalls, MaxCallsPerPrincipal int
 
+	// OnceTTL is how long the outcome of a tool call with an idempotency key is kept: whoever repeats the call with the same key and
+	// arguments gets it. Zero means 10 minutes.
+	OnceTTL time.Duration
+
 	// NoTasks has no call become a task, whatever tools say: where nothing runs after the response, as on AWS Lambda.
 	NoTasks bool
 	// TaskAfter is how long a call may take before it becomes a task, if its tool says nothing of tasks and its client declares
@@ -96,6 +100,7 @@ func (o *Options) setDefaults() {
 	def(&o.MaxSessionsPerPrincipal, 1_000)
 	def(&o.MaxCalls, 10_000)
 	def(&o.MaxCallsPerPrincipal, 1_000)
+	def(&o.OnceTTL, 10*time.Minute)
 	def(&o.TaskTTL, time.Hour)
 	def(&o.TaskKeep, 15*time.Minute)
 	def(&o.MaxTasks, 10_000)

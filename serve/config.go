@@ -47,6 +47,8 @@ type Config struct {
 	// TaskAfter is how long a call may take before it becomes a task, for clients that declare the Tasks extension. By default
 	// only the calls of tools that say so become tasks.
 	TaskAfter time.Duration `arg:"--task-after,env:MCP_TASK_AFTER" placeholder:"DURATION" help:"how long a call may take before it becomes a task, for clients that know tasks; default: only what a tool's owner marks becomes one"`
+	// OnceTTL is how long the outcome of a tool call with an idempotency key is kept for those who repeat it, by default 10 minutes.
+	OnceTTL time.Duration `arg:"--once-ttl,env:MCP_ONCE_TTL" placeholder:"DURATION" help:"how long the outcome of a call with an idempotency key is kept"`
 	// StoreURL says where sessions and streams live, by default memory: (in this process).
 	StoreURL string `arg:"--store-url,env:MCP_STORE_URL" placeholder:"URL" help:"where sessions and streams live: memory:, redis://HOST:PORT/DB or, over TLS, rediss://HOST:PORT/DB"`
 	// StateKeys seal what a client carries between the rounds of a call: standard base64 of 32 bytes each. The first
@@ -67,6 +69,7 @@ func (c Config) withDefaults() Config {
 	c.Host = cmp.Or(c.Host, "127.0.0.1")
 	c.Path = cmp.Or(c.Path, "/mcp")
 	c.SessionTimeout = cmp.Or(c.SessionTimeout, 30*time.Minute)
+	c.OnceTTL = cmp.Or(c.OnceTTL, 10*time.Minute)
 	c.StoreURL = cmp.Or(c.StoreURL, "memory:")
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, 8*time.Second)
 	c.LogLevel = cmp.Or(c.LogLevel, "info")
@@ -124,6 +127,8 @@ func (c Config) checkZero() error {
 	switch {
 	case c.SessionTimeout == 0:
 		return errors.New("--session-timeout (MCP_SESSION_TIMEOUT): 0s would end every session at once")
+	case c.OnceTTL == 0:
+		return errors.New("--once-ttl (MCP_ONCE_TTL): 0s would forget each outcome at once")
 	case c.ShutdownGrace == 0:
 		return errors.New("--shutdown-grace (MCP_SHUTDOWN_GRACE): 0s leaves no time to answer the calls in flight")
 	}
@@ -187,6 +192,9 @@ func (c Config) check() error {
 	}
 	if c.SessionTimeout < 0 {
 		return bad("session-timeout", "MCP_SESSION_TIMEOUT", "%v is negative", c.SessionTimeout)
+	}
+	if c.OnceTTL < 0 {
+		return bad("once-ttl", "MCP_ONCE_TTL", "%v is negative", c.OnceTTL)
 	}
 	switch {
 	case c.TaskAfter < 0:

@@ -59,6 +59,7 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 		Principal:      principal,
 		SessionTimeout: a.cfg.SessionTimeout,
 		StateKeys:      keys,
+		OnceTTL:        a.cfg.OnceTTL,
 		TaskAfter:      a.cfg.TaskAfter,
 		NoTasks:        os.Getenv(runtimeAPI) != "", // nothing runs after Lambda's response
 	})

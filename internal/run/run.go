@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/sluice-mcp/sluice/internal/wire"
@@ -24,6 +25,7 @@ type Run struct {
 	parent
 	cancel context.CancelCauseFunc
 	state  atomic.Int32
+	copies atomic.Pointer[[]*func(data []byte)]
 }
 
 // parent is what a run has of its context besides itself.
@@ -87,6 +89,14 @@ func (r *Run) Cancel() {
 	r.cancel(ErrCancelled)
 }
 
+// Lose ends the run because its stream is another replica's now: no response follows.
+func (r *Run) Lose() {
+	if r.state.CompareAndSwap(running, cancelled) {
+		r.Stream.Forgo()
+	}
+	r.cancel(ErrLost)
+}
+
 // Open reports whether the run has neither been answered nor cancelled.
 func (r *Run) Open() bool { return r.state.Load() == running }
 
@@ -95,5 +105,38 @@ func (r *Run) Send(ctx context.Context, data []byte) error {
 	if !r.Open() {
 		return ErrEnded
 	}
+	if copies := r.copies.Load(); copies != nil {
+		for _, f := range *copies { // first: the run's own client may be gone, and nobody know yet
+			(*f)(data)
+		}
+	}
 	return r.Stream.Send(ctx, data)
+}
+
+// Copy has f called with each message that is sent on the run from now on, until stop is called. f is called by the handler's
+// goroutine, which it holds up.
+func (r *Run) Copy(f func(data []byte)) (stop func()) {
+	change := func(to func([]*func([]byte)) []*func([]byte)) {
+		for {
+			old := r.copies.Load()
+			var copies []*func([]byte)
+			if old != nil {
+				copies = slices.Clone(*old)
+			}
+			copies = to(copies)
+			next := &copies
+			if len(copies) == 0 {
+				next = nil
+			}
+			if r.copies.CompareAndSwap(old, next) {
+				return
+			}
+		}
+	}
+	change(func(all []*func([]byte)) []*func([]byte) { return append(all, &f) })
+	return func() {
+		change(func(all []*func([]byte)) []*func([]byte) {
+			return slices.DeleteFunc(all, func(have *func([]byte)) bool { return have == &f })
+		})
+	}
 }

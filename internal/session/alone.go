@@ -233,7 +233,7 @@ func (s *Session) lostStream(st *run.Stream, why error) {
 		if !errors.Is(why, run.ErrLeft) {
 			s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
 		}
-		r.Cancel()
+		r.Lose()
 	}
 }
 

@@ -23,6 +23,8 @@ type Pending struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params,omitempty"`
+	// Key is the call's idempotency key, if it has one.
+	Key string `json:"key,omitempty"`
 	// Repeatable: the call may run again when its replica is lost.
 	Repeatable bool `json:"repeatable,omitempty"`
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/answer"
 	"github.com/sluice-mcp/sluice/internal/caller"
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
@@ -41,6 +42,7 @@ type call struct {
 	extra     *mcp.RequestExtra
 	token     []byte
 	principal string
+	key       string // an idempotency key, or ""
 }
 
 func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
@@ -80,6 +82,11 @@ func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st
 	}
 	c := newCall(r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
 	c.parsed = &params
+	if m.Method == "tools/call" {
+		if c.key, e = once.KeyOf(r.Header, meta); e != nil {
+			return nil, answer.Refuse(http.StatusOK, e)
+		}
+	}
 	if refused := p.Calls.Admit(c.principal, c.run); refused != nil {
 		return nil, refused
 	}
@@ -115,7 +122,12 @@ func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, cal
 func (p *Endpoint) run(c *call) {
 	var response []byte
 	err := c.session.Engine.Safely(c.run.Method, func() (err error) { // writing a result calls code of the handler's types, too
-		response, err = p.appendResult(wire.AppendResultHead(view.Room(), c.run.ID), c)
+		response = wire.AppendResultHead(view.Room(), c.run.ID)
+		if c.key != "" {
+			response, err = p.appendOnce(response, c)
+		} else {
+			response, err = p.appendResult(response, c)
+		}
 		return err
 	})
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
@@ -127,7 +139,11 @@ func (p *Endpoint) run(c *call) {
 	case errors.Is(err, session.ErrEnded):
 		c.run.Answer(wire.AppendError(nil, c.run.ID, errGone), http.StatusNotFound)
 	case err != nil:
-		c.run.Answer(wire.AppendError(nil, c.run.ID, engine.ToError(err)), http.StatusOK)
+		e, status := engine.ToError(err), http.StatusOK
+		if c.key != "" && e.Code == wire.CodeBusy {
+			status = http.StatusServiceUnavailable // nothing has begun
+		}
+		c.run.Answer(wire.AppendError(nil, c.run.ID, e), status)
 	default:
 		c.run.Answer(append(response, '}'), http.StatusOK)
 	}
@@ -136,6 +152,26 @@ func (p *Endpoint) run(c *call) {
 	case <-p.ctx.Done():
 	}
 	p.Calls.Leave(c.principal, c.run)
+}
+
+// appendOnce is appendResult for a call with an idempotency key, which is executed once: its outcome is that of the first with the key.
+func (p *Endpoint) appendOnce(dst []byte, c *call) ([]byte, error) {
+	var params wire.Params
+	if c.parsed != nil {
+		params = *c.parsed
+	} else { // it was checked when it came first
+		params, _ = wire.ParseParams(c.params)
+	}
+	result, err := p.Once.Do(c.run, &once.Call{
+		Principal:  c.principal,
+		Tool:       wire.Unquote(params.Name),
+		Key:        c.key,
+		Revision:   c.session.Version(),
+		Arguments:  params.Arguments,
+		Token:      c.token,
+		Repeatable: c.repeatable,
+	}, nil, func() (json.RawMessage, error) { return p.appendResult(nil, c) })
+	return append(dst, result...), err
 }
 
 // appendResult calls the server and appends the result to dst.
@@ -163,7 +199,7 @@ func (p *Endpoint) appendResult(dst []byte, c *call) ([]byte, error) {
 	}
 	server, err := s.Server(ctx)
 	if err != nil {
-		return nil, err
+		return nil, once.NotBegun(err)
 	}
 	res, err := server.Do(ctx, asked)
 	if err != nil {

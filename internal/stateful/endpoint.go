@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/era"
 	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
@@ -31,6 +32,7 @@ type Config struct {
 	Principal func(*http.Request) string
 	Sessions  *session.Manager
 	Calls     *inflight.Calls
+	Once      *once.Calls
 	Workers   *run.Workers
 	Changes   *changes.Changes
 	Reader    *era.Reader

@@ -45,6 +45,7 @@ func (p *Endpoint) initialize(w http.ResponseWriter, r *http.Request, m wire.Mes
 	}
 	defer s.Release()
 	result, version, err := greet(r, s, params)
+	result = wire.Declare(result, "experimental", wire.ExtensionOnce, p.Once.Declaration())
 	if err != nil {
 		p.Sessions.Discard(s)
 		answer.Error(w, http.StatusOK, m.ID, engine.ToError(err))

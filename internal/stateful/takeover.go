@@ -21,9 +21,9 @@ func (p *Endpoint) pending(calls []*call) []session.Pending {
 	}
 	out, room := make([]session.Pending, len(calls)), maxPending
 	for i, c := range calls {
-		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method}
-		// What is not repeated needs no params.
-		if room -= len(c.params); room >= 0 && c.repeatable() {
+		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method, Key: c.key}
+		// What is not repeated needs no params. A call with a key can be: it is looked up then, whether it has run.
+		if room -= len(c.params); room >= 0 && (c.key != "" || c.repeatable()) {
 			out[i].Params, out[i].Repeatable = c.params, true
 		}
 	}
@@ -52,6 +52,7 @@ func (p *Endpoint) rerun(r *http.Request, s *session.Session) session.Rerun {
 			token = meta.ProgressToken
 		}
 		c := newCall(r, s, principal, wire.ID(pending.ID), pending.Method, pending.Params, token, st)
+		c.key = pending.Key
 		if err := s.Begin(c.run); err != nil {
 			if errors.Is(err, session.ErrEnded) {
 				st.Fail(run.ErrLeft)

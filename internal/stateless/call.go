@@ -9,6 +9,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
@@ -30,7 +31,7 @@ func (p *Endpoint) appendResult(dst []byte, rn *run.Run, c *call) ([]byte, error
 	// The session is this call's alone while it runs: nothing of one client can reach another's handler.
 	server, err := c.engine.Lend(c.principal, c.meta, &outlet{run: rn})
 	if err != nil {
-		return nil, err
+		return nil, once.NotBegun(err)
 	}
 	defer server.Return()
 	var tool engine.Tool
@@ -99,7 +100,10 @@ func (p *Endpoint) finishDiscover(ctx context.Context, dst []byte, c *call, serv
 		if c.principal != "" {
 			raw = wire.ReplaceMember(raw, "cacheScope", []byte(`"private"`))
 		}
-		return p.advertise(ctx, c, server, raw)
+		if p.advertises(ctx, c, server) {
+			raw = wire.Declare(raw, "extensions", wire.ExtensionTasks, []byte("{}"))
+		}
+		return wire.Declare(raw, "extensions", wire.ExtensionOnce, p.Once.Declaration())
 	})
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/changes"
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
@@ -34,6 +35,7 @@ type Config struct {
 	Workers   *run.Workers
 	Changes   *changes.Changes
 	Tasks     *Tasks // nil: there are none
+	Once      *once.Calls
 	View      *view.Renderer
 	StateKeys [][]byte // nil: one is made
 	StateTTL  time.Duration
@@ -62,6 +64,8 @@ type call struct {
 	principal string
 	extra     *mcp.RequestExtra
 	request   *http.Request
+	key       string       // an idempotency key, or ""
+	client    *once.Client // nil without a key
 }
 
 // calls are empty ones, for the next requests: no handler gets to see one (350 bytes of each request).
@@ -70,11 +74,12 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 // Serve takes one message. Unless it is a request, nothing follows it.
 func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message) {
 	switch m.Kind {
-	case wire.Notification: // the revision has none over HTTP; an unknown one is no error
+	case wire.Notification: // the revision has none over HTTP, and we have one; an unknown one is no error
 		if e := m.CheckNotification(); e != nil {
 			answer.Error(w, http.StatusBadRequest, "", e)
 			return
 		}
+		p.notified(r, m)
 		answer.Accepted(w)
 		return
 	case wire.Response:
@@ -102,6 +107,9 @@ func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message)
 		Gone:     rn.Cancel,
 		TimeUp:   func() { view.TimeUp(rn) },
 		Patience: view.Patience,
+	}
+	if c.key != "" {
+		p.outlive(c, rn, &shown)
 	}
 	if !engine.Direct(m.Method) && taskMethods[m.Method] == nil {
 		shown.Patience = view.LongPatience
@@ -152,6 +160,11 @@ func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
 	if c.engine = p.Server(r); c.engine == nil {
 		return nil, wire.InvalidRequest(errNoServer.Error())
 	}
+	if m.Method == "tools/call" {
+		if c.key, e = once.KeyOf(r.Header, c.meta); e != nil {
+			return nil, e
+		}
+	}
 	c.extra, c.request = caller.Extra(r), r
 	if versions := c.engine.Describe(r.Context(), c.extra).Revisions; !slices.Contains(versions, wire.Rev2026) {
 		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
@@ -164,7 +177,12 @@ func (p *Endpoint) run(rn *run.Run, c *call) {
 	defer p.Calls.Leave(c.principal, rn)
 	var response []byte
 	err := c.engine.Safely(rn.Method, func() (err error) { // writing a result calls code of the handler's types, too
-		response, err = p.appendResult(wire.AppendResultHead(view.Room(), rn.ID), rn, c)
+		response = wire.AppendResultHead(view.Room(), rn.ID)
+		if c.key != "" {
+			response, err = p.appendOnce(response, rn, c)
+		} else {
+			response, err = p.appendResult(response, rn, c)
+		}
 		return err
 	})
 	respond(rn, append(response, '}'), err)

@@ -349,22 +349,9 @@ func (p *Endpoint) taskError(err error) error {
 	return told
 }
 
-// advertise has a result of server/discover name the extension, if a task can arise.
-func (p *Endpoint) advertise(ctx context.Context, c *call, server *engine.Session, raw json.RawMessage) json.RawMessage {
-	if p.Tasks == nil || p.Tasks.After == 0 && !server.HasTasks(ctx, c.extra) {
-		return raw
-	}
-	caps := wire.Member(raw, "capabilities")
-	if len(caps) == 0 || caps[0] != '{' {
-		return raw
-	}
-	extensions := wire.Member(caps, "extensions")
-	if len(extensions) == 0 || extensions[0] != '{' {
-		extensions = []byte("{}")
-	}
-	with := wire.SetMembers(wire.RemoveMembers(extensions, wire.ExtensionTasks), wire.Pair{Key: wire.ExtensionTasks, Value: []byte("{}")})
-	caps = wire.SetMembers(wire.RemoveMembers(caps, "extensions"), wire.Pair{Key: "extensions", Value: with})
-	return wire.ReplaceMember(raw, "capabilities", caps)
+// advertises reports whether a task can arise.
+func (p *Endpoint) advertises(ctx context.Context, c *call, server *engine.Session) bool {
+	return p.Tasks != nil && (p.Tasks.After > 0 || server.HasTasks(ctx, c.extra))
 }
 
 // busyStatus is the HTTP status of an error of this room.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/large"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
@@ -115,7 +116,7 @@ func (k *Keeper) Create(ctx context.Context, r *Record, params json.RawMessage) 
 }
 
 func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) (err error) {
-	if r.Params, err = k.write(ctx, "task-in:"+r.ID, params, r.kept(time.Now())); err != nil {
+	if r.Params, err = large.Write(ctx, k.Store, "task-in:"+r.ID, params, r.kept(time.Now())); err != nil {
 		return err
 	}
 	raw, err := json.Marshal(r)
@@ -151,7 +152,7 @@ func (k *Keeper) Get(ctx context.Context, id, principal string) (*Record, json.R
 	if err != nil {
 		return nil, nil, err
 	}
-	result, err := k.Read(ctx, r.Result)
+	result, err := r.Result.Read(ctx, k.Store)
 	if errors.Is(err, store.ErrNotFound) {
 		err = ErrUnknown
 	}

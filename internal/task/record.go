@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/large"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -70,9 +71,9 @@ type Record struct {
 	State   *string                    `json:"state,omitempty"`
 
 	// Params are those of the call, and Origin what its caller has to be called again with.
-	Params Large           `json:"params,omitzero"`
+	Params large.Value     `json:"params,omitzero"`
 	Origin json.RawMessage `json:"origin,omitempty"`
-	Result Large           `json:"result,omitzero"`
+	Result large.Value     `json:"result,omitzero"`
 	Error  *wire.Error     `json:"error,omitempty"`
 }
 
@@ -105,7 +106,7 @@ type Outcome struct {
 // write meets another one reads again and decides anew.
 
 // end ends the owner's work on the task.
-func (r *Record) end(o Outcome, result Large, now time.Time) {
+func (r *Record) end(o Outcome, result large.Value, now time.Time) {
 	switch {
 	case r.CancelWanted && (o.Err != nil || o.IsError || len(o.Asked) > 0):
 		r.finish(Cancelled, now)
@@ -122,7 +123,7 @@ func (r *Record) end(o Outcome, result Large, now time.Time) {
 func (r *Record) finish(s Status, now time.Time) {
 	r.Status, r.Owner, r.Updated = s, "", now.UnixMilli()
 	r.Asked, r.Answers, r.State = nil, nil, nil
-	r.Params, r.Origin = Large{}, nil
+	r.Params, r.Origin = large.Value{}, nil
 	// An end that comes late must be seen as long as one that comes early. The time to live never shrinks.
 	r.TTL = max(r.TTL, now.UnixMilli()-r.Created+r.Keep)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/large"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 )
@@ -112,7 +113,7 @@ func (k *Keeper) Abandon(r *Record) {
 	ctx, cancel := context.WithTimeout(k.ctx, 5*time.Second)
 	defer cancel()
 	_ = k.Store.Delete(ctx, recordKey(r.ID)) // it expires otherwise
-	k.drop(ctx, r.Params)
+	r.Params.Drop(ctx, k.Store)
 	k.pages.remove(r.ID)
 	k.release(r.ID, r.Principal)
 }
@@ -179,12 +180,12 @@ func (w *work) outlast(done <-chan Outcome) Outcome {
 }
 
 func (w *work) execute(r *Record, round Round) Outcome {
-	params, err := w.k.Read(w.ctx, r.Params)
+	params, err := r.Params.Read(w.ctx, w.k.Store)
 	if err != nil {
 		return Outcome{Err: wire.Internal("The parameters of the task are lost")}
 	}
 	o := round(w.ctx, r, params, w.say)
-	if len(o.Result) > MaxResult {
+	if len(o.Result) > large.Max {
 		return Outcome{Err: wire.Internal("The result of the task is too large to be kept")}
 	}
 	return o
@@ -220,16 +221,16 @@ func (w *work) write(o Outcome, said string) error {
 	k, ctx := w.k, w.k.ctx
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	var result Large
+	var result large.Value
 	if o.Err == nil && len(o.Asked) == 0 {
 		var err error
 		log := "task-out:" + w.id + ":" + rand.Text()[:8]
 		ttl := w.record.kept(time.Now()) + time.Duration(w.record.Keep)*time.Millisecond
-		if result, err = k.write(ctx, log, o.Result, ttl); err != nil {
+		if result, err = large.Write(ctx, k.Store, log, o.Result, ttl); err != nil {
 			return err
 		}
 	}
-	params := Large{}
+	params := large.Value{}
 	r, err := k.change(ctx, w.id, func(r *Record) (bool, error) {
 		if r.Status.Final() || r.Owner != k.Name || r.Claims != w.record.Claims {
 			return false, errLost
@@ -242,10 +243,10 @@ func (w *work) write(o Outcome, said string) error {
 		return true, nil
 	})
 	if err != nil || r.Result.Log != result.Log {
-		k.drop(ctx, result)
+		result.Drop(ctx, k.Store)
 	}
 	if err == nil && r.Status.Final() {
-		k.drop(ctx, params)
+		params.Drop(ctx, k.Store)
 	}
 	return err
 }

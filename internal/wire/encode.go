@@ -134,6 +134,22 @@ func RemoveMembers(object []byte, keys ...string) []byte {
 	return append(out, '}')
 }
 
+// Declare returns the result of initialize or server/discover with a capability of ours among those that the specification leaves to
+// servers: in "experimental", or, from 2026-07-28 on, in "extensions". What the server says of the same name itself is replaced.
+func Declare(result []byte, group, name string, value []byte) []byte {
+	caps := Member(result, "capabilities")
+	if len(caps) == 0 || caps[0] != '{' {
+		return result
+	}
+	all := Member(caps, group)
+	if len(all) == 0 || all[0] != '{' {
+		all = []byte("{}")
+	}
+	all = SetMembers(RemoveMembers(all, name), Pair{Key: name, Value: value})
+	caps = SetMembers(RemoveMembers(caps, group), Pair{Key: group, Value: all})
+	return ReplaceMember(result, "capabilities", caps)
+}
+
 // Complete returns result with what every result of 2026-07-28 carries: its type, and, unless
 // the server has put one there itself, the server's identity in _meta.
 func Complete(result []byte, resultType string, serverInfo []byte) []byte {

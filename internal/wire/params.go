@@ -14,6 +14,12 @@ const (
 	MetaServerInfo         = "io.modelcontextprotocol/serverInfo"
 	MetaSubscriptionID     = "io.modelcontextprotocol/subscriptionId"
 
+	// MetaIdempotencyKey is ours, in every revision: see package once. ExtensionOnce names what it belongs to among the capabilities of a
+	// server, and MetaTool the tool of a call that is cancelled by its key.
+	MetaIdempotencyKey = "io.github.sluice-mcp/idempotencyKey"
+	MetaTool           = "io.github.sluice-mcp/tool"
+	ExtensionOnce      = "io.github.sluice-mcp/once"
+
 	// ExtensionTasks names the Tasks extension among the capabilities of either side.
 	ExtensionTasks = "io.modelcontextprotocol/tasks"
 )
@@ -110,7 +116,7 @@ func setOnce(field *[]byte, key, value []byte) error {
 
 // Meta are the members of _meta that the endpoint itself acts on, raw.
 type Meta struct {
-	ProgressToken, ProtocolVersion, ClientInfo, ClientCapabilities, LogLevel []byte
+	ProgressToken, ProtocolVersion, ClientInfo, ClientCapabilities, LogLevel, IdempotencyKey []byte
 }
 
 // ParseMeta reads _meta, which must be an object or absent.
@@ -132,6 +138,8 @@ func ParseMeta(raw []byte) (Meta, *Error) {
 			field = &m.ClientCapabilities
 		case MetaLogLevel:
 			field = &m.LogLevel
+		case MetaIdempotencyKey:
+			field = &m.IdempotencyKey
 		default:
 			return nil
 		}

@@ -1,0 +1,124 @@
+package once
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync/atomic"
+
+	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/store"
+)
+
+// execution is a call that somebody at this replica asks for, and whose outcome is not in the store yet.
+type execution struct {
+	name, series, print string
+	// run is that of who asked first, and finds out for all who ask meanwhile.
+	run  *run.Run
+	done chan struct{} // closed when answer is set
+	answer
+	unwritten *record // not nil: the store has not taken the answer
+}
+
+// answer is what a call is answered with.
+type answer struct {
+	result  json.RawMessage
+	err     error
+	unknown bool // err is of this request alone: the others have to ask again
+}
+
+func (x *execution) nothing(err error) { x.answer = answer{err: err, unknown: true} }
+
+// enter returns what is known here of a call. mine is true for the first who asks: he has to find out.
+func (k *Calls) enter(c *Call, r *run.Run) (x *execution, mine bool) {
+	name := c.name()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if x = k.here[name]; x != nil {
+		return x, false
+	}
+	x = &execution{name: name, series: c.series(), print: c.print(), run: r, done: make(chan struct{})}
+	k.here[name] = x
+	return x, true
+}
+
+// leave tells who waits, and forgets here what the store knows.
+func (k *Calls) leave(x *execution) {
+	if x.unwritten == nil {
+		k.forget(x)
+	} else {
+		go func() {
+			k.keepLater(x)
+			k.forget(x)
+		}()
+	}
+	close(x.done)
+}
+
+func (k *Calls) forget(x *execution) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.here, x.name)
+}
+
+// cancelHere cancels what runs here with a key. It reports whether there was something.
+func (k *Calls) cancelHere(series string) (found bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name, x := range k.here {
+		if strings.HasPrefix(name, series) {
+			x.run.Cancel()
+			found = true
+		}
+	}
+	return found
+}
+
+// Client is who has sent a request with a key. The zero value has not left.
+type Client struct {
+	state atomic.Int32
+}
+
+const (
+	begun int32 = iota + 1
+	gone
+)
+
+// begin reports false when the client has left before its call began. A nil Client never leaves.
+func (c *Client) begin() bool { return c == nil || c.state.CompareAndSwap(0, begun) }
+
+// Leave notes that the client has left. It reports whether nothing has begun on its behalf: then its request can be cancelled.
+func (c *Client) Leave() bool { return c.state.CompareAndSwap(0, gone) }
+
+// NotBegun marks an error that came before the handler was called: the key is free again.
+func NotBegun(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &tooEarly{err}
+}
+
+type tooEarly struct{ error }
+
+func (e *tooEarly) Unwrap() error { return e.error }
+
+func notBegun(err error) bool {
+	if _, ok := errors.AsType[*tooEarly](err); ok {
+		return true
+	}
+	e, ok := errors.AsType[*wire.Error](err)
+	return ok && e.Code == wire.CodeBusy || errors.Is(err, store.ErrClosed)
+}
+
+// retold is a message as another request for the same call is to have it.
+func retold(data, token []byte) []byte {
+	if wire.Unquote(wire.Member(data, "method")) != "notifications/progress" {
+		return data
+	}
+	if token == nil {
+		return nil
+	}
+	params := wire.Member(data, "params")
+	return wire.ReplaceMember(data, "params", wire.ReplaceMember(params, "progressToken", token))
+}

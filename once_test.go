@@ -1,0 +1,436 @@
+package sluice
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/internal/wire"
+)
+
+// keyed sends calls with idempotency keys, on one revision.
+type keyed struct {
+	*client          // nil for 2026-07-28
+	principal string // "" is nobody
+	token     string // progress token
+}
+
+// send begins a call. key goes into the header, or with "meta:" in front into _meta.
+func (k keyed) send(ctx context.Context, at *site, id, key, tool, args string) (*response, error) {
+	meta := fmt.Sprintf(`"progressToken":%q`, "t"+k.token)
+	header := ""
+	if inMeta, ok := strings.CutPrefix(key, "meta:"); ok {
+		meta += fmt.Sprintf(`,"io.github.sluice-mcp/idempotencyKey":%q`, inMeta)
+	} else {
+		header = key
+	}
+	meta += k.rest()
+	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%q,"method":"tools/call","params":{"name":%q,"arguments":%s,"_meta":{%s}}}`, id, tool, args, meta)
+	return k.raw(ctx, at, body, map[string]string{"Idempotency-Key": header, "Mcp-Method": "tools/call", "Mcp-Name": tool})
+}
+
+// rest is what _meta has besides.
+func (k keyed) rest() string {
+	if k.client != nil {
+		return ""
+	}
+	return `,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + taskCaps
+}
+
+func (k keyed) raw(ctx context.Context, at *site, body string, header map[string]string) (*response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	header["Accept"], header["Content-Type"], header["X-Principal"] = bothTypes, "application/json", k.principal
+	header["Mcp-Protocol-Version"] = wire.Rev2026
+	if k.client != nil {
+		header["Mcp-Protocol-Version"], header["Mcp-Session-Id"] = k.version, k.session
+	}
+	for name, v := range header {
+		if v != "" {
+			req.Header.Set(name, v)
+		}
+	}
+	resp, err := at.RoundTrip(req) //nolint:bodyclose // the response's reader closes it
+	if err != nil {
+		return nil, err
+	}
+	return newResponse(resp), nil
+}
+
+// end returns what a call ends with, after its messages.
+func (k keyed) end(t *testing.T, at *site, id, key, tool, args string) (text string, said []rpc) {
+	t.Helper()
+	a, err := k.send(t.Context(), at, id, key, tool, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m := a.message(t)
+		if m.Method == "" {
+			if got := wire.Unquote(m.ID); got != id {
+				t.Errorf("the response is for %q, not %q", got, id)
+			}
+			return m.text(), said
+		}
+		said = append(said, m)
+	}
+}
+
+// onceServer has tools that count their calls.
+func onceServer(ran *executions) *mcp.Server {
+	s := mcp.NewServer(&mcp.Implementation{Name: "once", Version: "1"}, nil)
+	type input struct {
+		ID string
+		MS int
+		N  int
+	}
+	add := func(name string, hints *mcp.ToolAnnotations, f func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error)) {
+		s.AddTool(&mcp.Tool{Name: name, InputSchema: json.RawMessage(`{"type":"object"}`), Annotations: hints}, func(ctx context.Context, req *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			var in input
+			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
+				return nil, err
+			}
+			ran.add(name + " " + in.ID)
+			return f(ctx, req, in)
+		})
+	}
+	work := func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		for i := range max(in.N, 1) {
+			select {
+			case <-time.After(time.Duration(in.MS) * time.Millisecond):
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			if in.N > 0 {
+				_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i + 1)})
+			}
+		}
+		return textResult(fmt.Sprintf("done %s, time %d", in.ID, ran.of(req.Params.Name+" "+in.ID))), nil
+	}
+	add("pay", nil, work)
+	add("refund", nil, work)
+	add("read", &mcp.ToolAnnotations{ReadOnlyHint: true}, work)
+	add("large", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		return textResult(strings.Repeat("x", in.N)), nil
+	})
+	add("fail", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		return nil, &wire.Error{Code: 7, Message: fmt.Sprint("failed ", ran.of("fail "+in.ID)), Data: json.RawMessage(`{"a":1}`)}
+	})
+	add("panic", nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
+	return s
+}
+
+// eachEra plays in every revision, over three replicas.
+func eachEra(t *testing.T, opts Options, play func(t *testing.T, cl *cluster, k keyed, ran *executions)) {
+	t.Helper()
+	opts.Principal = func(r *http.Request) string { return r.Header.Get("X-Principal") }
+	for _, version := range append([]string{wire.Rev2026}, sessionRevisions...) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ran := &executions{}
+				cl := newCluster(t, 0, opts)
+				for i := range 3 {
+					name := fmt.Sprint(i)
+					cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), onceServer(ran), cl.opts))
+				}
+				k := keyed{}
+				if version != wire.Rev2026 {
+					k.client = newClient(version)
+					k.open(t, cl.sites[0], cl.sites[1])
+				}
+				play(t, cl, k, ran)
+			})
+		})
+	}
+}
+
+func TestOnce(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		n := 0
+		check := func(at int, key, tool, args, want string) {
+			t.Helper()
+			n++
+			if got, _ := k.end(t, cl.sites[at], fmt.Sprint("c", n), key, tool, args); got != want {
+				t.Errorf("call %d, %s %s with key %s: got %s, want %s", n, tool, args, key, got, want)
+			}
+		}
+		check(0, "a", "pay", `{"ID":"1"}`, "done 1, time 1")
+		check(0, "a", "pay", `{"ID":"1"}`, "done 1, time 1")
+		check(1, "a", "pay", `{ "ID" : "1" }`, "done 1, time 1")
+		check(2, `"a"`, "pay", `{"ID":"1"}`, "done 1, time 1")
+		check(2, `meta:a`, "pay", `{"ID":"1"}`, "done 1, time 1")
+		const other = `error {"code":-32602,"message":"Invalid params: the idempotency key was used with other arguments"}`
+		check(0, "a", "pay", `{"ID":"2"}`, other)
+		check(1, "a", "pay", `{"ID":"1","MS":0}`, other)
+		check(1, "b", "pay", `{"ID":"1"}`, "done 1, time 2")
+		check(1, "a", "refund", `{"ID":"1"}`, "done 1, time 1")
+		check(1, "", "pay", `{"ID":"1"}`, "done 1, time 3")
+		check(0, "", "pay", `{"ID":"1"}`, "done 1, time 4")
+		check(0, "c", "fail", `{"ID":"1"}`, `error {"code":7,"message":"failed 1","data":{"a":1}}`)
+		check(1, "c", "fail", `{"ID":"1"}`, `error {"code":7,"message":"failed 1","data":{"a":1}}`)
+		for _, size := range []int{40 << 10, 3 << 20} {
+			args := fmt.Sprintf(`{"N":%d}`, size)
+			check(0, fmt.Sprint("l", size), "large", args, strings.Repeat("x", size))
+			check(1, fmt.Sprint("l", size), "large", args, strings.Repeat("x", size))
+		}
+		first, _ := k.end(t, cl.sites[0], "p1", "p", "panic", `{}`)
+		again, _ := k.end(t, cl.sites[1], "p2", "p", "panic", `{}`)
+		if first != again || !strings.HasPrefix(first, "error ") || ran.of("panic ") != 1 {
+			t.Errorf("a panic: %s, then %s, after %d calls", first, again, ran.of("panic "))
+		}
+		time.Sleep(11 * time.Minute)
+		check(1, "a", "pay", `{"ID":"1"}`, "done 1, time 5")
+	})
+}
+
+func TestOncePrincipals(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		if k.client != nil {
+			return // a session belongs to one
+		}
+		for i, who := range []string{"ann", "bob", "ann", ""} {
+			k.principal = who
+			_, _ = k.end(t, cl.sites[i%3], "c", "same", "pay", `{"ID":"1"}`)
+		}
+		if n := ran.of("pay 1"); n != 3 {
+			t.Errorf("three principals made %d calls", n)
+		}
+	})
+}
+
+func TestOnceBadKey(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		for i, key := range []string{" ", `""`, "a b", "é", strings.Repeat("a", 256), "meta:", "meta:a b", "meta:\n"} {
+			got, _ := k.end(t, cl.sites[0], fmt.Sprint("c", i), key, "pay", `{"ID":"1"}`)
+			if !strings.HasPrefix(got, `error {"code":-32602`) {
+				t.Errorf("key %q: %s", key, got)
+			}
+		}
+		a, err := k.raw(t.Context(), cl.sites[0], `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":7`+k.rest()+`}}}`,
+			map[string]string{"Mcp-Method": "tools/call", "Mcp-Name": "pay"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.message(t).text(); !strings.HasPrefix(got, `error {"code":-32602`) {
+			t.Errorf("key 7: %s", got)
+		}
+		a, err = k.raw(t.Context(), cl.sites[0], `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":"a"`+k.rest()+`}}}`,
+			map[string]string{"Mcp-Method": "tools/call", "Mcp-Name": "pay", "Idempotency-Key": "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.message(t).text(); !strings.HasPrefix(got, `error {"code":-32602`) {
+			t.Errorf("two keys: %s", got)
+		}
+		if n := ran.of("pay 1"); n != 0 {
+			t.Errorf("called %d times", n)
+		}
+	})
+}
+
+// Who repeats a call while it runs gets what it says from then on, with a token of its own, and its outcome.
+func TestOnceWhileItRuns(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		type end struct {
+			text string
+			said []rpc
+		}
+		ends := make(chan end, 3)
+		for i := range 3 {
+			k := k
+			k.token = fmt.Sprint(i)
+			go func() {
+				text, said := k.end(t, cl.sites[i/2], fmt.Sprint("c", i), "a", "pay", `{"ID":"1","MS":1000,"N":10}`)
+				for _, m := range said {
+					if got := wire.Unquote(wire.Member(m.Params, "progressToken")); got != "t"+k.token {
+						t.Errorf("client %d hears of token %s", i, got)
+					}
+				}
+				ends <- end{text, said}
+			}()
+			time.Sleep(2500 * time.Millisecond)
+		}
+		for range 3 {
+			e := <-ends
+			if e.text != "done 1, time 1" {
+				t.Error(e.text)
+			}
+		}
+		if n := ran.of("pay 1"); n != 1 {
+			t.Errorf("called %d times", n)
+		}
+	})
+}
+
+// A call with a key goes on when its client has gone, who then finds the outcome at any replica.
+func TestOnceSurvivesACut(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
+		t.Run(after.String(), func(t *testing.T) {
+			t.Parallel()
+			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+				go func() {
+					a, err := k.send(t.Context(), cl.sites[0], "c1", "a", "pay", `{"ID":"1","MS":5000}`)
+					if err == nil {
+						_, _ = io.ReadAll(a.Body)
+					}
+				}()
+				time.Sleep(after)
+				cl.sites[0].cut()
+				for i := range cl.sites {
+					if got, _ := k.end(t, cl.sites[i], fmt.Sprint("again", i), "a", "pay", `{"ID":"1","MS":5000}`); got != "done 1, time 1" {
+						t.Error(got)
+					}
+				}
+				if n := ran.of("pay 1"); n != 1 {
+					t.Errorf("called %d times", n)
+				}
+			})
+		})
+	}
+}
+
+const lost = `error {"code":-31011`
+
+func TestOnceWhenTheReplicaDies(t *testing.T) {
+	t.Parallel()
+	for tool, want := range map[string]string{"pay": lost, "read": "done 1, time 2"} {
+		t.Run(tool, func(t *testing.T) {
+			t.Parallel()
+			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+				args := `{"ID":"1","MS":5000}`
+				go func() { _, _ = k.send(t.Context(), cl.sites[0], "c1", "a", tool, args) }()
+				time.Sleep(100 * time.Millisecond)
+				cl.sites[0].kill()
+				first, _ := k.end(t, cl.sites[1], "c2", "a", tool, args)
+				again, _ := k.end(t, cl.sites[2], "c3", "a", tool, args)
+				if !strings.HasPrefix(first, want) || again != first {
+					t.Errorf("got %s, and then %s", first, again)
+				}
+			})
+		})
+	}
+}
+
+// A replica that was thought dead and wakes up tells its client what all others are told.
+func TestOnceWhenTheReplicaSleeps(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		args := `{"ID":"1","MS":2000}`
+		ends := make(chan string, 1)
+		go func() {
+			text, _ := k.end(t, cl.sites[0], "c1", "a", "pay", args)
+			ends <- text
+		}()
+		time.Sleep(100 * time.Millisecond)
+		cl.sites[0].freeze()
+		first, _ := k.end(t, cl.sites[1], "c2", "a", "pay", args)
+		cl.sites[0].unfreeze()
+		if got := <-ends; got != first || !strings.HasPrefix(first, lost) || ran.of("pay 1") != 1 {
+			t.Errorf("one is told %s, the other %s, after %d calls", got, first, ran.of("pay 1"))
+		}
+	})
+}
+
+func TestOnceWithoutTheStore(t *testing.T) {
+	t.Parallel()
+	t.Run("before", func(t *testing.T) {
+		t.Parallel()
+		eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+			_, _ = k.end(t, cl.sites[0], "c0", "", "pay", `{"ID":"0"}`) // the session is here
+			for i, how := range []fate{failed, unsure} {
+				cl.sites[0].tap.before = func(op string) fate {
+					if op == "create" {
+						return how
+					}
+					return done
+				}
+				a, err := k.send(t.Context(), cl.sites[0], fmt.Sprint("c", i), "a", "pay", `{"ID":"1"}`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				a.wantBusy(t, "without the store")
+				if n := ran.of("pay 1"); n != 0 {
+					t.Errorf("called %d times", n)
+				}
+			}
+			cl.sites[0].tap.before = nil
+			for i := range 2 {
+				if got, _ := k.end(t, cl.sites[1-i], fmt.Sprint("d", i), "a", "pay", `{"ID":"1"}`); got != "done 1, time 1" {
+					t.Error(got)
+				}
+			}
+		})
+	})
+	t.Run("after", func(t *testing.T) {
+		t.Parallel()
+		eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+			args := `{"ID":"1","MS":1000}`
+			ends := make(chan string, 1)
+			go func() {
+				text, _ := k.end(t, cl.sites[0], "c1", "a", "pay", args)
+				ends <- text
+			}()
+			time.Sleep(500 * time.Millisecond)
+			for _, s := range cl.sites {
+				s.tap.goAway()
+			}
+			time.Sleep(20 * time.Second)
+			go func() {
+				text, _ := k.end(t, cl.sites[0], "c2", "a", "pay", args)
+				ends <- text
+			}()
+			for _, s := range cl.sites {
+				s.tap.comeBack()
+			}
+			time.Sleep(10 * time.Second)
+			third, _ := k.end(t, cl.sites[1], "c3", "a", "pay", args)
+			for _, got := range []string{<-ends, <-ends, third} {
+				if got != "done 1, time 1" {
+					t.Error(got)
+				}
+			}
+			if n := ran.of("pay 1"); n != 1 {
+				t.Errorf("called %d times", n)
+			}
+		})
+	})
+}
+
+// A client of 2026-07-28 that does not come back says so, at any replica.
+func TestOnceCancelled(t *testing.T) {
+	t.Parallel()
+	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		args := `{"ID":"1","MS":60000}`
+		ctx, leave := context.WithCancel(t.Context())
+		go func() { _, _ = k.send(ctx, cl.sites[0], "c1", "a", "pay", args) }()
+		time.Sleep(100 * time.Millisecond)
+		leave()
+		body := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c1","_meta":{"io.github.sluice-mcp/idempotencyKey":"a","io.github.sluice-mcp/tool":"pay"}}}`
+		a, err := k.raw(t.Context(), cl.sites[1], body, map[string]string{"Mcp-Method": "notifications/cancelled"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.wantStatus(t, "cancelling", http.StatusAccepted)
+		began := time.Now()
+		got, _ := k.end(t, cl.sites[2], "c2", "a", "pay", args)
+		if got != `error {"code":-32603,"message":"The call was cancelled by its client"}` || time.Since(began) > 5*time.Second {
+			t.Errorf("after %v: %s", time.Since(began), got)
+		}
+	})
+}

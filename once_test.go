@@ -434,3 +434,76 @@ func TestOnceCancelled(t *testing.T) {
 		}
 	})
 }
+
+// In sessions a request that comes again as it was is the one before, while that is in flight or its stream is kept.
+func TestRepeatedRequest(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args         string
+		cut, again   time.Duration // after the request, after the cut
+		otherBytes   bool
+		want         string
+		calls        int
+		wantStatus   int
+		wantProgress bool // of before the cut, too
+	}{
+		"before anything was said":        {args: `{"ID":"1","MS":3000}`, cut: 100 * time.Millisecond, again: 100 * time.Millisecond, want: "done 1, time 1", calls: 1},
+		"when it has become a stream":     {args: `{"ID":"1","MS":3000}`, cut: 2 * time.Second, again: 100 * time.Millisecond, want: "done 1, time 1", calls: 1},
+		"after it has spoken":             {args: `{"ID":"1","MS":500,"N":6}`, cut: 1700 * time.Millisecond, again: 100 * time.Millisecond, want: "done 1, time 1", calls: 1, wantProgress: true},
+		"after the end":                   {args: `{"ID":"1","MS":500,"N":6}`, cut: 1700 * time.Millisecond, again: 3 * time.Second, want: "done 1, time 1", calls: 1, wantProgress: true},
+		"long after the end":              {args: `{"ID":"1","MS":500,"N":6}`, cut: 1700 * time.Millisecond, again: 5 * time.Minute, want: "done 1, time 1", calls: 1, wantProgress: true},
+		"when nobody has read the end":    {args: `{"ID":"1","MS":200}`, cut: 100 * time.Millisecond, again: 200 * time.Millisecond, want: "done 1, time 1", calls: 1},
+		"while the client is still there": {args: `{"ID":"1","MS":3000}`, again: 100 * time.Millisecond, want: "done 1, time 1", calls: 1},
+		"with other bytes":                {args: `{"ID":"1","MS":3000}`, cut: 100 * time.Millisecond, again: 100 * time.Millisecond, otherBytes: true, wantStatus: 400, calls: 1},
+		"with other bytes after the end":  {args: `{"ID":"1","MS":500}`, cut: 400 * time.Millisecond, again: 3 * time.Second, otherBytes: true, want: "done 2, time 1", calls: 1},
+		"when its stream is forgotten":    {args: `{"ID":"1","MS":500}`, cut: 400 * time.Millisecond, again: 12 * time.Minute, want: "done 1, time 2", calls: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+				if k.client == nil {
+					return
+				}
+				at := cl.sites[0]
+				go func() {
+					if a, err := k.send(t.Context(), at, "c1", "", "pay", c.args); err == nil {
+						_, _ = io.ReadAll(a.Body)
+					}
+				}()
+				time.Sleep(c.cut)
+				if c.cut > 0 {
+					at.cut()
+				}
+				time.Sleep(c.again)
+				args := c.args
+				if c.otherBytes {
+					args = strings.Replace(args, `"1"`, `"2"`, 1)
+				}
+				a, err := k.send(t.Context(), at, "c1", "", "pay", args)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer a.close()
+				if c.wantStatus != 0 {
+					a.wantStatus(t, "repeated", c.wantStatus)
+					return
+				}
+				var all []rpc
+				if a.stream() {
+					all = a.rest(t)
+				} else {
+					all = []rpc{a.message(t)}
+				}
+				if got := all[len(all)-1].text(); got != c.want {
+					t.Errorf("got %s", got)
+				}
+				if c.wantProgress && len(all) != 7 {
+					t.Errorf("the stream has %d messages", len(all))
+				}
+				if n := ran.of("pay 1"); n != c.calls {
+					t.Errorf("called %d times", n)
+				}
+			})
+		})
+	}
+}

@@ -33,6 +33,19 @@ func (s *Stream) Attach(after int64) *Reader {
 	return r
 }
 
+// AttachUnread is [Stream.Attach] for a client that has nothing of the stream, and repeats its request: it begins with the first event
+// that is still here, also when the stream was abandoned. It returns nil if the stream has ended, and nothing is left.
+func (s *Stream) AttachUnread() *Reader {
+	s.mu.Lock()
+	s.deaf = false
+	first, nothing := s.next-int64(len(s.events)), s.ended && len(s.events) == 0
+	s.mu.Unlock()
+	if nothing {
+		return nil
+	}
+	return s.Attach(first - 1)
+}
+
 // Rouse wakes whoever waits, though there may be nothing new.
 func (r *Reader) Rouse() {
 	r.s.mu.Lock()

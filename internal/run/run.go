@@ -21,6 +21,8 @@ type Run struct {
 	// Owner is the ID of the session that the run belongs to, if any. What a handler says to
 	// somebody else's client must not land here, whatever context it uses.
 	Owner string
+	// Of is what its owner knows of the request.
+	Of any
 
 	parent
 	cancel context.CancelCauseFunc

@@ -356,7 +356,7 @@ func (s *Stream) append(e Event) error {
 	case s.ended:
 		return ErrEnded
 	}
-	if !s.deaf {
+	if !s.deaf || e.Kind == Response || e.Kind == Last { // a client that repeats its request may want the response yet
 		e.Index = s.next
 		s.events = append(s.events, e)
 		s.next++

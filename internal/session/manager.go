@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
@@ -57,9 +58,11 @@ type Manager struct {
 	reading   map[string]*reading      // by session
 	closed    bool
 	sweep     *time.Timer
-	peak      int       // of live and residents, since they were last made anew
-	slow      bool      // sweep has no live session to come for
-	swept     time.Time // when residents were last gone through
+	// remembering: there has been a request that can be repeated, see Earlier.
+	remembering atomic.Bool
+	peak        int       // of live and residents, since they were last made anew
+	slow        bool      // sweep has no live session to come for
+	swept       time.Time // when residents were last gone through
 }
 
 // NewManager returns a manager without sessions.

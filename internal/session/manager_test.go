@@ -220,14 +220,14 @@ func TestEnd(t *testing.T) {
 		}
 		stream := run.NewStream("", 1)
 		r := run.Start(context.Background(), s.ID, "1", "tools/call", stream)
-		if err := s.Begin(r); err != nil {
+		if _, err := s.Begin(r); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.KeepStream(t.Context(), stream, nil); err != nil {
 			t.Fatal(err)
 		}
 		theirs := run.Start(context.Background(), other.ID, "1", "tools/call", run.NewStream("", 1))
-		if err := other.Begin(theirs); err != nil {
+		if _, err := other.Begin(theirs); err != nil {
 			t.Fatal(err)
 		}
 		told := make(chan error, 1)
@@ -246,7 +246,7 @@ func TestEnd(t *testing.T) {
 		if _, err := h.find(id, "alice"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("found: %v", err)
 		}
-		if err := s.Begin(r); !errors.Is(err, ErrEnded) {
+		if _, err := s.Begin(r); !errors.Is(err, ErrEnded) {
 			t.Errorf("begun: %v", err)
 		}
 		if _, err := s.OpenStandalone(t.Context()); !errors.Is(err, ErrEnded) {
@@ -481,7 +481,11 @@ func TestRuns(t *testing.T) {
 		s := h.mustFind(h.open("").ID, "")
 		begin := func(id wire.ID, method string) (*run.Run, error) {
 			r := run.Start(context.Background(), s.ID, id, method, run.NewStream("", 1))
-			return r, s.Begin(r)
+			inFlight, err := s.Begin(r)
+			if inFlight != nil {
+				err = ErrInFlight
+			}
+			return r, err
 		}
 		number, err := begin(`1`, "tools/call")
 		if err != nil {

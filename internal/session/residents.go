@@ -18,6 +18,7 @@ type resident struct {
 	counted     bool
 	established bool // its client knows of it
 	carried     bool // it lives as long as its connection
+	earlier     *[]Earlier
 }
 
 // reserve counts a session that is about to be opened, until it expires or is released. Errors: ErrTooMany, ErrEnded.
@@ -123,6 +124,11 @@ func (m *Manager) expire(now time.Time) {
 			if r.established {
 				over = append(over, id)
 			}
+			continue
+		}
+		if r.earlier != nil {
+			r.earlier = prune(r.earlier, now)
+			m.residents[id] = r
 		}
 	}
 	if len(over) == 0 || m.Ended == nil {

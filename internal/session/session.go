@@ -250,23 +250,26 @@ func (s *Session) Ephemeral(ctx context.Context) (*engine.Session, error) {
 	return s.Engine.Connect(ctx, s.ID, state, s)
 }
 
-// Begin notes a run. Errors: an [*wire.Error] if a request with its ID is in flight, ErrEnded.
-func (s *Session) Begin(r *run.Run) error {
+// ErrInFlight refuses a request whose ID another one has that has not ended.
+var ErrInFlight = wire.InvalidRequest("Invalid request: a request with this id is in flight")
+
+// Begin notes a run. If another one with its ID is in flight, it notes nothing and returns that one. Errors: ErrEnded.
+func (s *Session) Begin(r *run.Run) (inFlight *run.Run, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.ending {
-		return ErrEnded
+		return nil, ErrEnded
 	}
 	key := r.ID.Key()
-	if s.runs[key] != nil {
-		return wire.InvalidRequest("Invalid request: a request with this id is in flight")
+	if before := s.runs[key]; before != nil {
+		return before, nil
 	}
 	if s.runs == nil {
 		s.runs = make(map[string]*run.Run)
 	}
 	s.runs[key] = r
 	s.calls = min(s.calls+1, 2)
-	return nil
+	return nil, nil
 }
 
 // Finish forgets a run.

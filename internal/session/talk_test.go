@@ -35,7 +35,7 @@ func startAsking(t *testing.T, s *Session, id wire.ID) *asking {
 	}
 	st := run.NewStream("", 1)
 	a := &asking{run: run.Start(context.Background(), s.ID, id, "tools/call", st), reader: st.Attach(-1), done: make(chan error, 1)}
-	if err := s.Begin(a.run); err != nil {
+	if _, err := s.Begin(a.run); err != nil {
 		t.Fatal(err)
 	}
 	go func() {

@@ -59,8 +59,12 @@ func (p *Endpoint) element(r *http.Request, s *session.Session, st *run.Stream, 
 			}
 			return nil
 		}
-		c, no := p.begin(r, s, m, st)
+		c, inFlight, no := p.begin(r, s, m, st)
+		if inFlight != nil {
+			no = answer.Refuse(http.StatusOK, session.ErrInFlight)
+		}
 		if no == nil {
+			c.batch = true
 			go p.run(c)
 			return c
 		}

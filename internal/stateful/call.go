@@ -22,10 +22,18 @@ import (
 
 // call takes a request of a session and shows its answer.
 func (p *Endpoint) call(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
+	if earlier := s.Earlier(m.ID, m.Method, m.Params); earlier != nil {
+		p.again(w, r, s, earlier)
+		return
+	}
 	st := run.NewStream("", 1)
-	c, refused := p.begin(r, s, m, st)
-	if refused != nil {
+	c, inFlight, refused := p.begin(r, s, m, st)
+	switch {
+	case refused != nil:
 		refused.Write(w, m.ID)
+		return
+	case inFlight != nil:
+		p.join(w, r, c, inFlight)
 		return
 	}
 	rd := st.Attach(-1)
@@ -43,6 +51,7 @@ type call struct {
 	token     []byte
 	principal string
 	key       string // an idempotency key, or ""
+	batch     bool   // other calls share its stream
 }
 
 func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
@@ -54,25 +63,27 @@ func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, 
 		extra:     caller.Extra(r),
 		principal: principal,
 	}
+	c.run.Of = c
 	c.extra.CloseSSEStream = func(args mcp.CloseSSEStreamArgs) { st.Release(args.RetryAfter) }
 	return c
 }
 
-// begin checks a request and begins its run, which owes its response to st.
-func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (*call, *answer.Refusal) {
+// begin checks a request and begins its run, which owes its response to st. If another request with its ID is in
+// flight, it returns that one, too.
+func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (c *call, inFlight *run.Run, refused *answer.Refusal) {
 	if p.Calls.Leaving() {
-		return nil, answer.Leaving()
+		return nil, nil, answer.Leaving()
 	}
 	params, e := wire.ParseParams(m.Params)
 	if e != nil {
-		return nil, answer.Refuse(http.StatusOK, e)
+		return nil, nil, answer.Refuse(http.StatusOK, e)
 	}
 	if e = params.CheckArguments(m.Method); e != nil {
-		return nil, answer.Refuse(http.StatusOK, e)
+		return nil, nil, answer.Refuse(http.StatusOK, e)
 	}
 	meta, e := wire.ParseMeta(params.Meta)
 	if e != nil {
-		return nil, answer.Refuse(http.StatusOK, e)
+		return nil, nil, answer.Refuse(http.StatusOK, e)
 	}
 	if engine.Direct(m.Method) && (params.RequestState != nil || params.InputResponses != nil) {
 		// These revisions have neither. The SDK gives them to a handler whose requests it has sent to the client itself; from the
@@ -80,21 +91,25 @@ func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st
 		m.Params = wire.RemoveMembers(m.Params, "requestState", "inputResponses")
 		params.RequestState, params.InputResponses = nil, nil
 	}
-	c := newCall(r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
+	c = newCall(r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
 	c.parsed = &params
 	if m.Method == "tools/call" {
 		if c.key, e = once.KeyOf(r.Header, meta); e != nil {
-			return nil, answer.Refuse(http.StatusOK, e)
+			return nil, nil, answer.Refuse(http.StatusOK, e)
 		}
 	}
-	if refused := p.Calls.Admit(c.principal, c.run); refused != nil {
-		return nil, refused
+	if refused = p.Calls.Admit(c.principal, c.run); refused != nil {
+		return nil, nil, refused
 	}
-	if err := s.Begin(c.run); err != nil {
+	inFlight, err := s.Begin(c.run)
+	if err != nil || inFlight != nil {
 		p.Calls.Leave(c.principal, c.run)
-		return nil, p.refusal(err)
+		c.run.Cancel()
 	}
-	return c, nil
+	if err != nil {
+		return nil, nil, p.refusal(err)
+	}
+	return c, inFlight, nil
 }
 
 // view shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
@@ -130,6 +145,9 @@ func (p *Endpoint) run(c *call) {
 		}
 		return err
 	})
+	if !c.batch { // its stream is its own
+		c.session.Remember(c.run, c.params)
+	}
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
 	switch {
 	case errors.Is(err, store.ErrUnavailable):

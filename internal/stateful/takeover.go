@@ -2,7 +2,6 @@ package stateful
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
@@ -53,12 +52,13 @@ func (p *Endpoint) rerun(r *http.Request, s *session.Session) session.Rerun {
 		}
 		c := newCall(r, s, principal, wire.ID(pending.ID), pending.Method, pending.Params, token, st)
 		c.key = pending.Key
-		if err := s.Begin(c.run); err != nil {
-			if errors.Is(err, session.ErrEnded) {
-				st.Fail(run.ErrLeft)
-				return
-			}
-			_ = st.Respond(wire.AppendError(nil, c.run.ID, wire.Internal(err.Error())), 0)
+		inFlight, err := s.Begin(c.run)
+		switch {
+		case err != nil:
+			st.Fail(run.ErrLeft)
+			return
+		case inFlight != nil:
+			_ = st.Respond(wire.AppendError(nil, c.run.ID, session.ErrInFlight), 0)
 			return
 		}
 		p.Calls.Force(principal, c.run)

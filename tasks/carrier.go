@@ -25,6 +25,7 @@ type exchange struct {
 	name        string               // for Mcp-Name (Tasks, "Routing Headers")
 	wantsHandle bool                 // the answer may be a handle
 	handle      atomic.Pointer[Task] // and it was this one
+	key, tool   string               // a call's idempotency key, and what it calls; "" when the server heeds none
 }
 
 // A carrier carries out the HTTP requests of exchanges.
@@ -46,7 +47,13 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 		req = req.Clone(req.Context())
 		req.Header.Set("Mcp-Name", headerValue(x.name))
 	}
-	resp, err := base.RoundTrip(req)
+	var resp *http.Response
+	var err error
+	if x.key != "" && req.Method == http.MethodPost {
+		resp, err = insist(base, req, x)
+	} else {
+		resp, err = base.RoundTrip(req)
+	}
 	if err != nil || !x.wantsHandle {
 		return resp, err
 	}

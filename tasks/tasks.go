@@ -15,6 +15,9 @@
 // directly. A server without tasks, or of an older revision, answers the call as ever, and so does one that prefers to.
 //
 // Only the calls of this package tell the server that the client knows tasks. CallTool itself goes on as if there were none.
+//
+// With a server that heeds idempotency keys, as those of sluice do, a call that loses its connection is sent again, and is executed once
+// all the same.
 package tasks
 
 import (
@@ -80,6 +83,9 @@ func Enable(c *mcp.Client, t *mcp.StreamableClientTransport) error {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
 			if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
 				x.client = c
+				if x.wantsHandle && heedsKeys(req.GetSession()) {
+					x.keyed(req.GetParams())
+				}
 				if err := declare(req.GetParams()); err != nil {
 					return nil, err
 				}

@@ -62,7 +62,7 @@ type load struct {
 	// gentle: nothing is broken that an honest client would notice.
 	gentle bool
 
-	calls, results, lost, unknown, resumes atomic.Int64
+	calls, results, lost, resumes, repeats atomic.Int64
 	seq                                    atomic.Int64
 
 	mu   sync.Mutex
@@ -80,8 +80,8 @@ func newLoad(t *testing.T, at e2e.Endpoint, ledgerURL string, sessions int) *loa
 }
 
 func (l *load) String() string {
-	return fmt.Sprintf("%d calls: %d results, %d lost with their replica, %d of unknown outcome; %d streams resumed",
-		l.calls.Load(), l.results.Load(), l.lost.Load(), l.unknown.Load(), l.resumes.Load())
+	return fmt.Sprintf("%d calls: %d results, %d lost with their replica, none of unknown outcome; %d streams resumed, %d requests repeated",
+		l.calls.Load(), l.results.Load(), l.lost.Load(), l.resumes.Load(), l.repeats.Load())
 }
 
 // run keeps n calls under way until stop is closed, and returns when all have ended.
@@ -114,18 +114,16 @@ func (l *load) run(n int, stop <-chan struct{}) {
 	l.check()
 }
 
-// judge notes how a call ended. It reports whether it must be made again.
+// judge notes how a call ended. No outcome is unknown: each call has an idempotency key, and is repeated until there is one.
 func (l *load) judge(call *e2e.RawCall, raw json.RawMessage, err error, want string, again bool) (fate string) {
 	l.calls.Add(1)
 	l.resumes.Add(int64(call.Stats.Resumes))
+	l.repeats.Add(int64(call.Stats.Repeats))
 	if call.Stats.Duplicates+call.Stats.OutOfOrder > 0 {
 		l.t.Errorf("call %d: events twice or out of order: %+v", call.ID, call.Stats)
 	}
 	var rpc *e2e.RPCError
 	switch {
-	case errors.Is(err, e2e.ErrUnknownOutcome) && !l.gentle:
-		l.unknown.Add(1)
-		return "unknown"
 	case errors.As(err, &rpc) && rpc.Code == replicaLost && !again && !l.gentle:
 		l.lost.Add(1)
 		return "lost"
@@ -152,13 +150,9 @@ func textOf(raw json.RawMessage) string {
 
 func (l *load) countdown(ctx context.Context, s *e2e.RawSession, rng *rand.Rand) {
 	from, delay := 5+rng.IntN(10), 50+rng.IntN(100)
-	for {
-		call := s.CallTool(ctx, "countdown", map[string]any{"from": from, "delay_ms": delay})
-		raw, err := call.Result()
-		if l.judge(call, raw, err, fmt.Sprintf("counted down from %d", from), true) != "unknown" {
-			return
-		}
-	}
+	call := s.CallTool(ctx, "countdown", map[string]any{"from": from, "delay_ms": delay})
+	raw, err := call.Result()
+	l.judge(call, raw, err, fmt.Sprintf("counted down from %d", from), true)
 }
 
 func (l *load) charge(ctx context.Context, s *e2e.RawSession, rng *rand.Rand) {
@@ -173,26 +167,22 @@ func (l *load) charge(ctx context.Context, s *e2e.RawSession, rng *rand.Rand) {
 
 // confirm answers what it is asked. When the call runs again at another replica it is asked again.
 func (l *load) confirm(ctx context.Context, s *e2e.RawSession) {
-	for {
-		call := s.CallTool(ctx, "confirm", map[string]any{})
-		var raw json.RawMessage
-		var err error
-		for m, e := range call.Messages() {
-			switch {
-			case e != nil:
-				err = e
-			case m.Method == "elicitation/create":
-				go l.answer(ctx, s, m.ID)
-			case m.IsResponse() && m.Error != nil:
-				err = m.Error
-			case m.IsResponse():
-				raw = m.Result
-			}
-		}
-		if l.judge(call, raw, err, "accept", true) != "unknown" {
-			return
+	call := s.CallTool(ctx, "confirm", map[string]any{})
+	var raw json.RawMessage
+	var err error
+	for m, e := range call.Messages() {
+		switch {
+		case e != nil:
+			err = e
+		case m.Method == "elicitation/create":
+			go l.answer(ctx, s, m.ID)
+		case m.IsResponse() && m.Error != nil:
+			err = m.Error
+		case m.IsResponse():
+			raw = m.Result
 		}
 	}
+	l.judge(call, raw, err, "accept", true)
 }
 
 // answer answers a question. An answer may be given again, so it is when its connection is lost. One to a replica that is gone

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +20,8 @@ import (
 const rawRevision = "2025-11-25"
 
 // ErrUnknownOutcome says that the connection was lost before the stream could be resumed from anywhere:
-// nobody on this side knows whether the request has been executed.
+// nobody on this side knows whether the request has been executed. With a server that heeds idempotency keys (docs/once.md) calls of
+// tools have one, and are sent again instead.
 var ErrUnknownOutcome = errors.New("connection lost, outcome unknown")
 
 // A RawSession is a client of revision 2025-11-25 that hides nothing: each
@@ -37,6 +39,7 @@ type RawSession struct {
 	url    string
 	client *http.Client
 	lastID atomic.Int64
+	once   bool // the server heeds idempotency keys
 }
 
 // RawConnect opens a raw session, which declares these capabilities (nil: none). It is deleted at the end of the test.
@@ -67,10 +70,14 @@ func RawConnect(t testing.TB, e Endpoint, capabilities map[string]any) *RawSessi
 	}
 	var negotiated struct {
 		ProtocolVersion string `json:"protocolVersion"`
+		Capabilities    struct {
+			Experimental map[string]json.RawMessage `json:"experimental"`
+		} `json:"capabilities"`
 	}
 	if err := json.Unmarshal(result, &negotiated); err != nil || negotiated.ProtocolVersion != rawRevision {
 		t.Fatalf("e2e: initialize at %s: want revision %s, got %s", s.url, rawRevision, result)
 	}
+	s.once = negotiated.Capabilities.Experimental["io.github.sluice-mcp/once"] != nil
 	s.ID = init.header.Get("Mcp-Session-Id")
 	err = s.insist(func() error { return s.Notify(ctx, "notifications/initialized", nil) })
 	if err != nil {
@@ -95,13 +102,21 @@ func (s *RawSession) insist(step func() error) error {
 	}
 }
 
-// CallTool calls a tool and asks for progress.
+// CallTool calls a tool and asks for progress. Where the server heeds idempotency keys, the call has one.
 func (s *RawSession) CallTool(ctx context.Context, name string, args any) *RawCall {
-	return s.send(ctx, "tools/call", func(id int64) any {
-		return map[string]any{
-			"name": name, "arguments": args, "_meta": map[string]any{"progressToken": "p" + strconv.FormatInt(id, 10)},
+	key := ""
+	if s.once {
+		key = rand.Text()
+	}
+	c := s.send(ctx, "tools/call", func(id int64) any {
+		meta := map[string]any{"progressToken": "p" + strconv.FormatInt(id, 10)}
+		if key != "" {
+			meta["io.github.sluice-mcp/idempotencyKey"] = key
 		}
+		return map[string]any{"name": name, "arguments": args, "_meta": meta}
 	})
+	c.again = key != ""
+	return c
 }
 
 // Send sends a request. It returns at once; what comes of it is in the call.

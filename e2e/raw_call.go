@@ -41,6 +41,7 @@ type StreamStats struct {
 	Events     int      // with an ID or data
 	Resumes    int      // GET requests with Last-Event-ID that were answered by a stream
 	Attempts   int      // those and the ones that failed
+	Repeats    int      // how often the request was sent again, with its idempotency key
 	Duplicates int      // events whose ID had come before, and messages after the response
 	OutOfOrder int      // progress that did not go up
 	Backends   []string // the [BackendHeader] of each answer
@@ -57,6 +58,7 @@ type RawCall struct {
 	body   message // nil: Listen
 	header http.Header
 
+	again  bool // the request can be sent again: it is executed once
 	opened bool
 	stream *rawStream // nil between connections
 	single *Message   // a JSON answer that has not been returned yet
@@ -123,11 +125,13 @@ func (c *RawCall) next() (Message, error) {
 		if c.stream == nil {
 			if err := c.open(&wait); err != nil {
 				var again *retryError
-				if !errors.As(err, &again) {
+				if errors.As(err, &again) {
+					err = again.err
+				} else if !c.repeat(err, &wait) {
 					return Message{}, err
 				}
 				if time.Now().After(deadline) {
-					return Message{}, fmt.Errorf("e2e: nothing new in %v, gave up: %w", c.s.Patience, again.err)
+					return Message{}, fmt.Errorf("e2e: nothing new in %v, gave up: %w", c.s.Patience, err)
 				}
 			}
 			continue
@@ -142,7 +146,10 @@ func (c *RawCall) next() (Message, error) {
 				return Message{}, c.ctx.Err()
 			}
 			if c.lastEventID == "" && c.body != nil {
-				return Message{}, fmt.Errorf("%w: the stream ended (%w) before an event with an ID", ErrUnknownOutcome, err)
+				err = fmt.Errorf("%w: the stream ended (%w) before an event with an ID", ErrUnknownOutcome, err)
+				if time.Now().After(deadline) || !c.repeat(err, &wait) {
+					return Message{}, err
+				}
 			}
 			continue
 		}
@@ -152,6 +159,16 @@ func (c *RawCall) next() (Message, error) {
 		}
 		deadline = time.Now().Add(c.s.Patience)
 	}
+}
+
+// repeat has the request sent again, after a moment, if that can do no harm.
+func (c *RawCall) repeat(err error, wait *backoff) bool {
+	if !c.again || !errors.Is(err, ErrUnknownOutcome) || wait.pause(c.ctx, 0) != nil {
+		return false
+	}
+	c.opened = false
+	c.Stats.Repeats++
+	return true
 }
 
 // take notes an event and returns its message, if it has one.

@@ -5,8 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -505,5 +510,162 @@ func TestRepeatedRequest(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestOnceUnderTrouble has clients repeat their calls, at any replica, while replicas die, sleep and lose the store. Whatever happens, a call
+// with a key runs once, and all who ask are told the same.
+func TestOnceUnderTrouble(t *testing.T) {
+	t.Parallel()
+	n := 60
+	if s := os.Getenv("SLUICE_ONCE_SCHEDULES"); s != "" {
+		n, _ = strconv.Atoi(s)
+	}
+	for seed := range n {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { onceUnderTrouble(t, uint64(seed)) })
+		})
+	}
+}
+
+func onceUnderTrouble(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 11))
+	ran := &executions{}
+	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
+	launch := func() *site {
+		name := fmt.Sprint(len(cl.sites))
+		s := newSite(t, name, newTap(name, cl.shared), onceServer(ran), cl.opts)
+		cl.sites = append(cl.sites, s)
+		return s
+	}
+	live := []*site{launch(), launch(), launch()}
+	var mu sync.Mutex
+	pick := func() *site {
+		mu.Lock()
+		defer mu.Unlock()
+		return live[rng.IntN(len(live))]
+	}
+	chance := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return rng.IntN(n)
+	}
+	var clients sync.WaitGroup
+	told := make(map[string]map[string]bool) // by key
+	over := make(chan struct{})
+	for i := range 4 {
+		clients.Go(func() {
+			for call := range 12 {
+				key, tool := fmt.Sprintf("%d.%d", i/2, call), "pay" // two clients share each key
+				if call%3 == 0 {
+					tool = "read"
+				}
+				args := fmt.Sprintf(`{"ID":%q,"MS":%d}`, key, 100*(call%7))
+				for try := 0; ; try++ {
+					if try > 200 {
+						t.Errorf("key %s has no end", key)
+						return
+					}
+					ctx, cancel := context.WithCancel(t.Context())
+					time.AfterFunc(time.Duration(1+chance(5000))*time.Millisecond, cancel)
+					text, err := onceTry(ctx, pick(), fmt.Sprintf("%d.%d.%d", i, call, try), key, tool, args)
+					cancel()
+					if err != nil || strings.HasPrefix(text, `error {"code":-31010`) {
+						time.Sleep(time.Duration(chance(500)) * time.Millisecond)
+						continue
+					}
+					mu.Lock()
+					if told[key] == nil {
+						told[key] = make(map[string]bool)
+					}
+					told[key][text] = true
+					mu.Unlock()
+					if chance(3) > 0 { // else once more: it is the same
+						break
+					}
+				}
+			}
+		})
+	}
+	go func() {
+		clients.Wait()
+		close(over)
+	}()
+	for {
+		select {
+		case <-over:
+			for key, texts := range told {
+				for text := range texts {
+					if len(texts) > 1 {
+						t.Errorf("key %s: %q, and else %d", key, text, len(texts)-1)
+					}
+					if !strings.HasPrefix(text, "done "+key) && !strings.HasPrefix(text, lost) {
+						t.Errorf("key %s: %s", key, text)
+					}
+				}
+				if n := ran.of("pay " + key); n > 1 {
+					t.Errorf("key %s was executed %d times", key, n)
+				}
+			}
+			return
+		case <-time.After(time.Duration(200+chance(2000)) * time.Millisecond):
+		}
+		at := pick()
+		switch chance(5) {
+		case 0:
+			at.kill()
+			next := launch()
+			mu.Lock()
+			live[slices.Index(live, at)] = next
+			mu.Unlock()
+		case 1:
+			at.freeze()
+			time.Sleep(time.Duration(chance(6000)) * time.Millisecond)
+			at.unfreeze()
+		case 2:
+			at.tap.goAway()
+			time.Sleep(time.Duration(chance(4000)) * time.Millisecond)
+			at.tap.comeBack()
+		case 3:
+			at.cut()
+		case 4:
+			for _, s := range live {
+				s.tap.goAway()
+			}
+			time.Sleep(time.Duration(chance(2000)) * time.Millisecond)
+			for _, s := range live {
+				s.tap.comeBack()
+			}
+		}
+	}
+}
+
+// onceTry sends a call of 2026-07-28. An error says that there was no answer.
+func onceTry(ctx context.Context, at *site, id, key, tool, args string) (string, error) {
+	a, err := keyed{}.send(ctx, at, id, key, tool, args)
+	if err != nil {
+		return "", err
+	}
+	defer a.close()
+	if !a.stream() {
+		body, err := io.ReadAll(a.Body)
+		if err != nil {
+			return "", err
+		}
+		var m rpc
+		if err := json.Unmarshal(body, &m); err != nil {
+			return "", err
+		}
+		return m.text(), nil
+	}
+	for {
+		e, err := a.next()
+		if err != nil {
+			return "", err
+		}
+		if m := e.message(); e.data != "" && m.Method == "" {
+			return m.text(), nil
+		}
 	}
 }

@@ -86,7 +86,9 @@ const (
 )
 
 // begin reports false when the client has left before its call began. A nil Client never leaves.
-func (c *Client) begin() bool { return c == nil || c.state.CompareAndSwap(0, begun) }
+func (c *Client) begin() bool {
+	return c == nil || c.state.CompareAndSwap(0, begun) || c.state.Load() == begun
+}
 
 // Leave notes that the client has left. It reports whether nothing has begun on its behalf: then its request can be cancelled.
 func (c *Client) Leave() bool { return c.state.CompareAndSwap(0, gone) }

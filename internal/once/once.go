@@ -122,8 +122,9 @@ func (k *Calls) decide(x *execution, c *Call, client *Client, execute func() (js
 			x.nothing(run.ErrCancelled)
 			return
 		case mine:
-			k.execute(x, rec, c, execute)
-			return
+			if k.execute(x, rec, c, execute) {
+				return
+			}
 		case rec.Outcome != nil:
 			x.answer = k.recall(x.run, rec)
 			return
@@ -218,8 +219,9 @@ func (k *Calls) told(err error) error {
 	return errAway
 }
 
-// execute calls the handler, and has the outcome kept before anybody is told.
-func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.RawMessage, error)) {
+// execute calls the handler, and has the outcome kept before anybody is told. It reports false when another replica has taken the call
+// over meanwhile.
+func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.RawMessage, error)) bool {
 	result, err := execute()
 	free := notBegun(err)
 	switch { // a tool may say in its result that it has been cancelled
@@ -232,22 +234,34 @@ func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.
 	if free {
 		k.void(x.name, rec)
 		x.nothing(err)
-		return
+		return true
 	}
 	x.answer = answer{result: result, err: err}
 	other, err := k.keep(x, rec)
+	for end := time.Now().Add(patience); err != nil && k.ctx.Err() == nil && time.Now().Before(end); {
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-k.ctx.Done():
+		}
+		other, err = k.keep(x, rec)
+	}
 	switch {
 	case err != nil:
 		k.Log.Warn("the outcome of a call with an idempotency key is not kept yet", "error", err)
 		x.unwritten = &rec
-	case other != nil && other.Outcome != nil:
-		// This replica was thought dead, and others have been told something else. There is one truth for a key.
-		x.answer = k.recall(k.ctx, *other)
+	case other != nil: // this replica was thought dead, and others are told something else: there is one truth for a key
+		return false
 	}
+	return true
 }
 
-// writing is how long a call that is over waits for the store.
-const writing = 2 * time.Second
+const (
+	// writing bounds one try to write to the store.
+	writing = 2 * time.Second
+	// patience is how long a call that is over waits for the store. Who is told its outcome before it is there may be told the truth alone:
+	// if this replica is lost then, all others hear that nobody knows. A store that is away for longer must not cost the call its end.
+	patience = 10 * time.Second
+)
 
 // keep writes the answer of an execution to the store. It returns another replica's record, if that has taken the call over.
 func (k *Calls) keep(x *execution, rec record) (other *record, err error) {

@@ -42,6 +42,7 @@ type Bridge struct {
 	session session
 	params  params
 	reached atomic.Bool // the server was there once
+	once    atomic.Bool // it heeds idempotency keys
 
 	mu       sync.Mutex
 	calls    map[string]*call // requests that the client waits for, by the key of their ID
@@ -56,6 +57,11 @@ type call struct {
 	*message
 	version string // of the protocol, if the request is a stateless one
 	cancel  context.CancelFunc
+
+	key      string // idempotency key; "" when the server heeds none
+	doubt    error  // why nobody knows what has become of it
+	heard    bool   // progress, and how far
+	progress float64
 
 	mu        sync.Mutex
 	cancelled bool // by the client, which expects no answer any more

@@ -142,9 +142,8 @@ func (b *Bridge) notify(ctx context.Context, m *message) {
 	}
 }
 
-// request carries one request to its end. It returns the answer that is still owed to the client, nil if there is none. onSent is
-// called when the request is on its way.
-func (b *Bridge) request(ctx context.Context, c *call, onSent func()) []byte {
+// attempt is one try of request. When it ends in doubt about what has become of the call, it says so in the call.
+func (b *Bridge) attempt(ctx context.Context, c *call, onSent func()) []byte {
 	var began atomic.Bool // to be sent
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		WroteHeaders: func() { began.Store(true) },
@@ -162,6 +161,9 @@ func (b *Bridge) request(ctx context.Context, c *call, onSent func()) []byte {
 			mirror(header, c.message, c.version, b.params.of(c.message))
 		case c.Method != "initialize":
 			id = b.session.stamp(header)
+		}
+		if c.key != "" && header.Get(headerKey) == "" {
+			header.Set(headerKey, c.key)
 		}
 		began.Store(false)
 		resp, err := b.post(ctx, b.URL, c.message, header, c)
@@ -191,6 +193,9 @@ func (b *Bridge) request(ctx context.Context, c *call, onSent func()) []byte {
 		_ = resp.Body.Close()
 		if err != nil {
 			return lost(c, err)
+		}
+		if away(resp) {
+			c.doubt = errors.New(resp.Status)
 		}
 		e := refusal(body)
 		if e != nil && e.Code == wire.CodeHeaderMismatch && c.version != "" && c.Method == "tools/call" && headersAgain {
@@ -234,9 +239,16 @@ func (b *Bridge) deliver(c *call, m *message) (ended bool) {
 			return false
 		}
 		ended = true
-		if c.Method == "initialize" {
+		switch c.Method {
+		case "initialize":
 			b.session.negotiated(m)
+			b.heeds(m)
+		case "server/discover":
+			b.heeds(m)
 		}
+	}
+	if c != nil && c.repeated(m) {
+		return ended
 	}
 	if c != nil && c.version != "" && c.isCancelled() {
 		return ended // nothing more may be said about it (2026-07-28, stdio, "Cancellation")
@@ -360,6 +372,7 @@ func lost(c *call, err error) []byte {
 	if err == nil || errors.Is(err, io.EOF) {
 		err = errors.New("the stream ended without an answer")
 	}
+	c.doubt = err
 	return failure(c.ID, "connection to the server lost, so it is unknown whether the request was carried out: "+err.Error())
 }
 

@@ -93,6 +93,7 @@ func (s *session) renew(ctx context.Context, b *Bridge, forgotten string) error 
 	}
 	s.begin(initialize, resp.Header.Get(headerSession))
 	s.negotiated(answer)
+	b.heeds(answer)
 	b.Log.Warn("the server forgot the session; another was opened")
 	if initialized != nil {
 		b.notify(ctx, initialized)

@@ -50,12 +50,13 @@ func (p *Endpoint) outlive(c *call, rn *run.Run, shown *view.View) {
 		}
 	}
 	shown.TimeUp = func() {
-		if client.Leave() {
-			view.TimeUp(rn)
-			return
-		}
 		e := &wire.Error{Code: wire.CodeBusy, Message: "The call goes on: ask again with the same idempotency key"}
-		_ = rn.Stream.Respond(wire.AppendError(nil, rn.ID, e), http.StatusServiceUnavailable) // it may have ended just now
+		response := wire.AppendError(nil, rn.ID, e)
+		if client.Leave() { // it goes on elsewhere, if at all
+			rn.Answer(response, http.StatusServiceUnavailable)
+		} else {
+			_ = rn.Stream.Respond(response, http.StatusServiceUnavailable) // it may have ended just now
+		}
 	}
 }
 

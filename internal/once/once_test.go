@@ -1,4 +1,4 @@
-package sluice
+package once_test
 
 import (
 	"context"
@@ -7,9 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,18 +16,43 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sitetest"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
+const caps = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
+
+// executions counts how often a tool has begun, by its argument, at all replicas.
+type executions struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (e *executions) add(what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.n == nil {
+		e.n = make(map[string]int)
+	}
+	e.n[what]++
+}
+
+func (e *executions) of(what string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.n[what]
+}
+
 // keyed sends calls with idempotency keys, on one revision.
 type keyed struct {
-	*client          // nil for 2026-07-28
-	principal string // "" is nobody
-	token     string // progress token
+	*sitetest.Client        // nil for 2026-07-28
+	principal        string // "" is nobody
+	token            string // progress token
 }
 
 // send begins a call. key goes into the header, or with "meta:" in front into _meta.
-func (k keyed) send(ctx context.Context, at *site, id, key, tool, args string) (*response, error) {
+func (k keyed) send(ctx context.Context, at *sitetest.Site, id, key, tool, args string) (*sitetest.Response, error) {
 	meta := fmt.Sprintf(`"progressToken":%q`, "t"+k.token)
 	header := ""
 	if inMeta, ok := strings.CutPrefix(key, "meta:"); ok {
@@ -44,21 +67,21 @@ func (k keyed) send(ctx context.Context, at *site, id, key, tool, args string) (
 
 // rest is what _meta has besides.
 func (k keyed) rest() string {
-	if k.client != nil {
+	if k.Client != nil {
 		return ""
 	}
-	return `,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + taskCaps
+	return `,"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + caps
 }
 
-func (k keyed) raw(ctx context.Context, at *site, body string, header map[string]string) (*response, error) {
+func (k keyed) raw(ctx context.Context, at *sitetest.Site, body string, header map[string]string) (*sitetest.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	header["Accept"], header["Content-Type"], header["X-Principal"] = bothTypes, "application/json", k.principal
+	header["Accept"], header["Content-Type"], header["X-Principal"] = sitetest.Accept, "application/json", k.principal
 	header["Mcp-Protocol-Version"] = wire.Rev2026
-	if k.client != nil {
-		header["Mcp-Protocol-Version"], header["Mcp-Session-Id"] = k.version, k.session
+	if k.Client != nil {
+		header["Mcp-Protocol-Version"], header["Mcp-Session-Id"] = k.Version, k.Session
 	}
 	for name, v := range header {
 		if v != "" {
@@ -69,23 +92,23 @@ func (k keyed) raw(ctx context.Context, at *site, body string, header map[string
 	if err != nil {
 		return nil, err
 	}
-	return newResponse(resp), nil
+	return sitetest.NewResponse(resp), nil
 }
 
 // end returns what a call ends with, after its messages.
-func (k keyed) end(t *testing.T, at *site, id, key, tool, args string) (text string, said []rpc) {
+func (k keyed) end(t *testing.T, at *sitetest.Site, id, key, tool, args string) (text string, said []sitetest.Message) {
 	t.Helper()
 	a, err := k.send(t.Context(), at, id, key, tool, args)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for {
-		m := a.message(t)
+		m := a.Message(t)
 		if m.Method == "" {
 			if got := wire.Unquote(m.ID); got != id {
 				t.Errorf("the response is for %q, not %q", got, id)
 			}
-			return m.text(), said
+			return m.Text(), said
 		}
 		said = append(said, m)
 	}
@@ -120,13 +143,13 @@ func onceServer(ran *executions) *mcp.Server {
 				_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i + 1)})
 			}
 		}
-		return textResult(fmt.Sprintf("done %s, time %d", in.ID, ran.of(req.Params.Name+" "+in.ID))), nil
+		return sitetest.Text(fmt.Sprintf("done %s, time %d", in.ID, ran.of(req.Params.Name+" "+in.ID))), nil
 	}
 	add("pay", nil, work)
 	add("refund", nil, work)
 	add("read", &mcp.ToolAnnotations{ReadOnlyHint: true}, work)
 	add("large", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
-		return textResult(strings.Repeat("x", in.N)), nil
+		return sitetest.Text(strings.Repeat("x", in.N)), nil
 	})
 	add("fail", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		return nil, &wire.Error{Code: 7, Message: fmt.Sprint("failed ", ran.of("fail "+in.ID)), Data: json.RawMessage(`{"a":1}`)}
@@ -136,23 +159,22 @@ func onceServer(ran *executions) *mcp.Server {
 }
 
 // eachEra plays in every revision, over three replicas.
-func eachEra(t *testing.T, opts Options, play func(t *testing.T, cl *cluster, k keyed, ran *executions)) {
+func eachEra(t *testing.T, opts sluice.Options, play func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions)) {
 	t.Helper()
 	opts.Principal = func(r *http.Request) string { return r.Header.Get("X-Principal") }
-	for _, version := range append([]string{wire.Rev2026}, sessionRevisions...) {
+	for _, version := range append([]string{wire.Rev2026}, sitetest.Revisions...) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				ran := &executions{}
-				cl := newCluster(t, 0, opts)
-				for i := range 3 {
-					name := fmt.Sprint(i)
-					cl.sites = append(cl.sites, newSite(t, name, newTap(name, cl.shared), onceServer(ran), cl.opts))
+				cl := sitetest.NewCluster(t, 0, opts)
+				for range 3 {
+					cl.Add(onceServer(ran))
 				}
 				k := keyed{}
 				if version != wire.Rev2026 {
-					k.client = newClient(version)
-					k.open(t, cl.sites[0], cl.sites[1])
+					k.Client = sitetest.NewClient(version)
+					k.Open(t, cl.Sites[0], cl.Sites[1])
 				}
 				play(t, cl, k, ran)
 			})
@@ -162,12 +184,12 @@ func eachEra(t *testing.T, opts Options, play func(t *testing.T, cl *cluster, k 
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 		n := 0
 		check := func(at int, key, tool, args, want string) {
 			t.Helper()
 			n++
-			if got, _ := k.end(t, cl.sites[at], fmt.Sprint("c", n), key, tool, args); got != want {
+			if got, _ := k.end(t, cl.Sites[at], fmt.Sprint("c", n), key, tool, args); got != want {
 				t.Errorf("call %d, %s %s with key %s: got %s, want %s", n, tool, args, key, got, want)
 			}
 		}
@@ -190,8 +212,8 @@ func TestOnce(t *testing.T) {
 			check(0, fmt.Sprint("l", size), "large", args, strings.Repeat("x", size))
 			check(1, fmt.Sprint("l", size), "large", args, strings.Repeat("x", size))
 		}
-		first, _ := k.end(t, cl.sites[0], "p1", "p", "panic", `{}`)
-		again, _ := k.end(t, cl.sites[1], "p2", "p", "panic", `{}`)
+		first, _ := k.end(t, cl.Sites[0], "p1", "p", "panic", `{}`)
+		again, _ := k.end(t, cl.Sites[1], "p2", "p", "panic", `{}`)
 		if first != again || !strings.HasPrefix(first, "error ") || ran.of("panic ") != 1 {
 			t.Errorf("a panic: %s, then %s, after %d calls", first, again, ran.of("panic "))
 		}
@@ -202,13 +224,13 @@ func TestOnce(t *testing.T) {
 
 func TestOncePrincipals(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
-		if k.client != nil {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+		if k.Client != nil {
 			return // a session belongs to one
 		}
 		for i, who := range []string{"ann", "bob", "ann", ""} {
 			k.principal = who
-			_, _ = k.end(t, cl.sites[i%3], "c", "same", "pay", `{"ID":"1"}`)
+			_, _ = k.end(t, cl.Sites[i%3], "c", "same", "pay", `{"ID":"1"}`)
 		}
 		if n := ran.of("pay 1"); n != 3 {
 			t.Errorf("three principals made %d calls", n)
@@ -218,27 +240,27 @@ func TestOncePrincipals(t *testing.T) {
 
 func TestOnceBadKey(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 		for i, key := range []string{" ", `""`, "a b", "é", strings.Repeat("a", 256), "meta:", "meta:a b", "meta:\n"} {
-			got, _ := k.end(t, cl.sites[0], fmt.Sprint("c", i), key, "pay", `{"ID":"1"}`)
+			got, _ := k.end(t, cl.Sites[0], fmt.Sprint("c", i), key, "pay", `{"ID":"1"}`)
 			if !strings.HasPrefix(got, `error {"code":-32602`) {
 				t.Errorf("key %q: %s", key, got)
 			}
 		}
-		a, err := k.raw(t.Context(), cl.sites[0], `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":7`+k.rest()+`}}}`,
+		a, err := k.raw(t.Context(), cl.Sites[0], `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":7`+k.rest()+`}}}`,
 			map[string]string{"Mcp-Method": "tools/call", "Mcp-Name": "pay"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := a.message(t).text(); !strings.HasPrefix(got, `error {"code":-32602`) {
+		if got := a.Message(t).Text(); !strings.HasPrefix(got, `error {"code":-32602`) {
 			t.Errorf("key 7: %s", got)
 		}
-		a, err = k.raw(t.Context(), cl.sites[0], `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":"a"`+k.rest()+`}}}`,
+		a, err = k.raw(t.Context(), cl.Sites[0], `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"pay","arguments":{"ID":"1"},"_meta":{"io.github.sluice-mcp/idempotencyKey":"a"`+k.rest()+`}}}`,
 			map[string]string{"Mcp-Method": "tools/call", "Mcp-Name": "pay", "Idempotency-Key": "b"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := a.message(t).text(); !strings.HasPrefix(got, `error {"code":-32602`) {
+		if got := a.Message(t).Text(); !strings.HasPrefix(got, `error {"code":-32602`) {
 			t.Errorf("two keys: %s", got)
 		}
 		if n := ran.of("pay 1"); n != 0 {
@@ -250,17 +272,17 @@ func TestOnceBadKey(t *testing.T) {
 // Who repeats a call while it runs gets what it says from then on, with a token of its own, and its outcome.
 func TestOnceWhileItRuns(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 		type end struct {
 			text string
-			said []rpc
+			said []sitetest.Message
 		}
 		ends := make(chan end, 3)
 		for i := range 3 {
 			k := k
 			k.token = fmt.Sprint(i)
 			go func() {
-				text, said := k.end(t, cl.sites[i/2], fmt.Sprint("c", i), "a", "pay", `{"ID":"1","MS":1000,"N":10}`)
+				text, said := k.end(t, cl.Sites[i/2], fmt.Sprint("c", i), "a", "pay", `{"ID":"1","MS":1000,"N":10}`)
 				for _, m := range said {
 					if got := wire.Unquote(wire.Member(m.Params, "progressToken")); got != "t"+k.token {
 						t.Errorf("client %d hears of token %s", i, got)
@@ -288,17 +310,17 @@ func TestOnceSurvivesACut(t *testing.T) {
 	for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
 		t.Run(after.String(), func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 				go func() {
-					a, err := k.send(t.Context(), cl.sites[0], "c1", "a", "pay", `{"ID":"1","MS":5000}`)
+					a, err := k.send(t.Context(), cl.Sites[0], "c1", "a", "pay", `{"ID":"1","MS":5000}`)
 					if err == nil {
 						_, _ = io.ReadAll(a.Body)
 					}
 				}()
 				time.Sleep(after)
-				cl.sites[0].cut()
-				for i := range cl.sites {
-					if got, _ := k.end(t, cl.sites[i], fmt.Sprint("again", i), "a", "pay", `{"ID":"1","MS":5000}`); got != "done 1, time 1" {
+				cl.Sites[0].Cut()
+				for i := range cl.Sites {
+					if got, _ := k.end(t, cl.Sites[i], fmt.Sprint("again", i), "a", "pay", `{"ID":"1","MS":5000}`); got != "done 1, time 1" {
 						t.Error(got)
 					}
 				}
@@ -317,13 +339,13 @@ func TestOnceWhenTheReplicaDies(t *testing.T) {
 	for tool, want := range map[string]string{"pay": lost, "read": "done 1, time 2"} {
 		t.Run(tool, func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 				args := `{"ID":"1","MS":5000}`
-				go func() { _, _ = k.send(t.Context(), cl.sites[0], "c1", "a", tool, args) }()
+				go func() { _, _ = k.send(t.Context(), cl.Sites[0], "c1", "a", tool, args) }()
 				time.Sleep(100 * time.Millisecond)
-				cl.sites[0].kill()
-				first, _ := k.end(t, cl.sites[1], "c2", "a", tool, args)
-				again, _ := k.end(t, cl.sites[2], "c3", "a", tool, args)
+				cl.Sites[0].Kill()
+				first, _ := k.end(t, cl.Sites[1], "c2", "a", tool, args)
+				again, _ := k.end(t, cl.Sites[2], "c3", "a", tool, args)
 				if !strings.HasPrefix(first, want) || again != first {
 					t.Errorf("got %s, and then %s", first, again)
 				}
@@ -335,17 +357,17 @@ func TestOnceWhenTheReplicaDies(t *testing.T) {
 // A replica that was thought dead and wakes up tells its client what all others are told.
 func TestOnceWhenTheReplicaSleeps(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 		args := `{"ID":"1","MS":2000}`
 		ends := make(chan string, 1)
 		go func() {
-			text, _ := k.end(t, cl.sites[0], "c1", "a", "pay", args)
+			text, _ := k.end(t, cl.Sites[0], "c1", "a", "pay", args)
 			ends <- text
 		}()
 		time.Sleep(100 * time.Millisecond)
-		cl.sites[0].freeze()
-		first, _ := k.end(t, cl.sites[1], "c2", "a", "pay", args)
-		cl.sites[0].unfreeze()
+		cl.Sites[0].Freeze()
+		first, _ := k.end(t, cl.Sites[1], "c2", "a", "pay", args)
+		cl.Sites[0].Unfreeze()
 		if got := <-ends; got != first || !strings.HasPrefix(first, lost) || ran.of("pay 1") != 1 {
 			t.Errorf("one is told %s, the other %s, after %d calls", got, first, ran.of("pay 1"))
 		}
@@ -356,27 +378,27 @@ func TestOnceWithoutTheStore(t *testing.T) {
 	t.Parallel()
 	t.Run("before", func(t *testing.T) {
 		t.Parallel()
-		eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
-			_, _ = k.end(t, cl.sites[0], "c0", "", "pay", `{"ID":"0"}`) // the session is here
-			for i, how := range []fate{failed, unsure} {
-				cl.sites[0].tap.before = func(op string) fate {
+		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+			_, _ = k.end(t, cl.Sites[0], "c0", "", "pay", `{"ID":"0"}`) // the session is here
+			for i, how := range []sitetest.Fate{sitetest.Failed, sitetest.Unsure} {
+				cl.Sites[0].Tap.Before = func(op string) sitetest.Fate {
 					if op == "create" {
 						return how
 					}
-					return done
+					return sitetest.Done
 				}
-				a, err := k.send(t.Context(), cl.sites[0], fmt.Sprint("c", i), "a", "pay", `{"ID":"1"}`)
+				a, err := k.send(t.Context(), cl.Sites[0], fmt.Sprint("c", i), "a", "pay", `{"ID":"1"}`)
 				if err != nil {
 					t.Fatal(err)
 				}
-				a.wantBusy(t, "without the store")
+				a.WantBusy(t, "without the store")
 				if n := ran.of("pay 1"); n != 0 {
 					t.Errorf("called %d times", n)
 				}
 			}
-			cl.sites[0].tap.before = nil
+			cl.Sites[0].Tap.Before = nil
 			for i := range 2 {
-				if got, _ := k.end(t, cl.sites[1-i], fmt.Sprint("d", i), "a", "pay", `{"ID":"1"}`); got != "done 1, time 1" {
+				if got, _ := k.end(t, cl.Sites[1-i], fmt.Sprint("d", i), "a", "pay", `{"ID":"1"}`); got != "done 1, time 1" {
 					t.Error(got)
 				}
 			}
@@ -384,27 +406,27 @@ func TestOnceWithoutTheStore(t *testing.T) {
 	})
 	t.Run("after", func(t *testing.T) {
 		t.Parallel()
-		eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 			args := `{"ID":"1","MS":1000}`
 			ends := make(chan string, 1)
 			go func() {
-				text, _ := k.end(t, cl.sites[0], "c1", "a", "pay", args)
+				text, _ := k.end(t, cl.Sites[0], "c1", "a", "pay", args)
 				ends <- text
 			}()
 			time.Sleep(500 * time.Millisecond)
-			for _, s := range cl.sites {
-				s.tap.goAway()
+			for _, s := range cl.Sites {
+				s.Tap.GoAway()
 			}
 			time.Sleep(20 * time.Second)
 			go func() {
-				text, _ := k.end(t, cl.sites[0], "c2", "a", "pay", args)
+				text, _ := k.end(t, cl.Sites[0], "c2", "a", "pay", args)
 				ends <- text
 			}()
-			for _, s := range cl.sites {
-				s.tap.comeBack()
+			for _, s := range cl.Sites {
+				s.Tap.ComeBack()
 			}
 			time.Sleep(10 * time.Second)
-			third, _ := k.end(t, cl.sites[1], "c3", "a", "pay", args)
+			third, _ := k.end(t, cl.Sites[1], "c3", "a", "pay", args)
 			for _, got := range []string{<-ends, <-ends, third} {
 				if got != "done 1, time 1" {
 					t.Error(got)
@@ -420,20 +442,20 @@ func TestOnceWithoutTheStore(t *testing.T) {
 // A client of 2026-07-28 that does not come back says so, at any replica.
 func TestOnceCancelled(t *testing.T) {
 	t.Parallel()
-	eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 		args := `{"ID":"1","MS":60000}`
 		ctx, leave := context.WithCancel(t.Context())
-		go func() { _, _ = k.send(ctx, cl.sites[0], "c1", "a", "pay", args) }()
+		go func() { _, _ = k.send(ctx, cl.Sites[0], "c1", "a", "pay", args) }()
 		time.Sleep(100 * time.Millisecond)
 		leave()
 		body := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c1","_meta":{"io.github.sluice-mcp/idempotencyKey":"a","io.github.sluice-mcp/tool":"pay"}}}`
-		a, err := k.raw(t.Context(), cl.sites[1], body, map[string]string{"Mcp-Method": "notifications/cancelled"})
+		a, err := k.raw(t.Context(), cl.Sites[1], body, map[string]string{"Mcp-Method": "notifications/cancelled"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.wantStatus(t, "cancelling", http.StatusAccepted)
+		a.WantStatus(t, "cancelling", http.StatusAccepted)
 		began := time.Now()
-		got, _ := k.end(t, cl.sites[2], "c2", "a", "pay", args)
+		got, _ := k.end(t, cl.Sites[2], "c2", "a", "pay", args)
 		if got != `error {"code":-32603,"message":"The call was cancelled by its client"}` || time.Since(began) > 5*time.Second {
 			t.Errorf("after %v: %s", time.Since(began), got)
 		}
@@ -465,11 +487,11 @@ func TestRepeatedRequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, Options{}, func(t *testing.T, cl *cluster, k keyed, ran *executions) {
-				if k.client == nil {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+				if k.Client == nil {
 					return
 				}
-				at := cl.sites[0]
+				at := cl.Sites[0]
 				go func() {
 					if a, err := k.send(t.Context(), at, "c1", "", "pay", c.args); err == nil {
 						_, _ = io.ReadAll(a.Body)
@@ -477,7 +499,7 @@ func TestRepeatedRequest(t *testing.T) {
 				}()
 				time.Sleep(c.cut)
 				if c.cut > 0 {
-					at.cut()
+					at.Cut()
 				}
 				time.Sleep(c.again)
 				args := c.args
@@ -488,18 +510,18 @@ func TestRepeatedRequest(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer a.close()
+				defer a.Leave()
 				if c.wantStatus != 0 {
-					a.wantStatus(t, "repeated", c.wantStatus)
+					a.WantStatus(t, "repeated", c.wantStatus)
 					return
 				}
-				var all []rpc
-				if a.stream() {
-					all = a.rest(t)
+				var all []sitetest.Message
+				if a.Stream() {
+					all = a.Rest(t)
 				} else {
-					all = []rpc{a.message(t)}
+					all = []sitetest.Message{a.Message(t)}
 				}
-				if got := all[len(all)-1].text(); got != c.want {
+				if got := all[len(all)-1].Text(); got != c.want {
 					t.Errorf("got %s", got)
 				}
 				if c.wantProgress && len(all) != 7 {
@@ -517,11 +539,7 @@ func TestRepeatedRequest(t *testing.T) {
 // with a key runs once, and all who ask are told the same.
 func TestOnceUnderTrouble(t *testing.T) {
 	t.Parallel()
-	n := 60
-	if s := os.Getenv("SLUICE_ONCE_SCHEDULES"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	for seed := range n {
+	for seed := range sitetest.EnvInt("SLUICE_ONCE_SCHEDULES", 60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { onceUnderTrouble(t, uint64(seed)) })
@@ -532,16 +550,11 @@ func TestOnceUnderTrouble(t *testing.T) {
 func onceUnderTrouble(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	ran := &executions{}
-	cl := newCluster(t, 0, Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
-	launch := func() *site {
-		name := fmt.Sprint(len(cl.sites))
-		s := newSite(t, name, newTap(name, cl.shared), onceServer(ran), cl.opts)
-		cl.sites = append(cl.sites, s)
-		return s
-	}
-	live := []*site{launch(), launch(), launch()}
+	cl := sitetest.NewCluster(t, 0, sluice.Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
+	launch := func() *sitetest.Site { return cl.Add(onceServer(ran)) }
+	live := []*sitetest.Site{launch(), launch(), launch()}
 	var mu sync.Mutex
-	pick := func() *site {
+	pick := func() *sitetest.Site {
 		mu.Lock()
 		defer mu.Unlock()
 		return live[rng.IntN(len(live))]
@@ -614,58 +627,58 @@ func onceUnderTrouble(t *testing.T, seed uint64) {
 		at := pick()
 		switch chance(5) {
 		case 0:
-			at.kill()
+			at.Kill()
 			next := launch()
 			mu.Lock()
 			live[slices.Index(live, at)] = next
 			mu.Unlock()
 		case 1:
-			at.freeze()
+			at.Freeze()
 			time.Sleep(time.Duration(chance(6000)) * time.Millisecond)
-			at.unfreeze()
+			at.Unfreeze()
 		case 2:
-			at.tap.goAway()
+			at.Tap.GoAway()
 			time.Sleep(time.Duration(chance(4000)) * time.Millisecond)
-			at.tap.comeBack()
+			at.Tap.ComeBack()
 		case 3:
-			at.cut()
+			at.Cut()
 		case 4:
 			for _, s := range live {
-				s.tap.goAway()
+				s.Tap.GoAway()
 			}
 			time.Sleep(time.Duration(chance(2000)) * time.Millisecond)
 			for _, s := range live {
-				s.tap.comeBack()
+				s.Tap.ComeBack()
 			}
 		}
 	}
 }
 
 // onceTry sends a call of 2026-07-28. An error says that there was no answer.
-func onceTry(ctx context.Context, at *site, id, key, tool, args string) (string, error) {
+func onceTry(ctx context.Context, at *sitetest.Site, id, key, tool, args string) (string, error) {
 	a, err := keyed{}.send(ctx, at, id, key, tool, args)
 	if err != nil {
 		return "", err
 	}
-	defer a.close()
-	if !a.stream() {
+	defer a.Leave()
+	if !a.Stream() {
 		body, err := io.ReadAll(a.Body)
 		if err != nil {
 			return "", err
 		}
-		var m rpc
+		var m sitetest.Message
 		if err := json.Unmarshal(body, &m); err != nil {
 			return "", err
 		}
-		return m.text(), nil
+		return m.Text(), nil
 	}
 	for {
-		e, err := a.next()
+		e, err := a.Next()
 		if err != nil {
 			return "", err
 		}
-		if m := e.message(); e.data != "" && m.Method == "" {
-			return m.text(), nil
+		if m := e.Message(); e.Data != "" && m.Method == "" {
+			return m.Text(), nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package sluice
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"time"
 
@@ -58,6 +59,12 @@ func MarkTask(t *mcp.Tool, o TaskOptions) {
 		PollInterval: o.PollInterval.Milliseconds(),
 	}
 	t.Meta = meta
+}
+
+// ToolsRequiringTasks returns the names of a server's tools that are marked with [TaskRequire], for a program that has reason to set
+// [Options.NoTasks]: their calls would be ordinary ones. It knows those that the server lists to whoever asks, now.
+func ToolsRequiringTasks(ctx context.Context, server *mcp.Server) []string {
+	return engine.New(server, slog.New(slog.DiscardHandler)).RequireTasks(ctx)
 }
 
 // TaskID returns the ID of the task that a handler works on, by the context that it was called with.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // This file and lambdahttp.go serve the URL of an AWS Lambda function in the invoke mode RESPONSE_STREAM. They speak Lambda's
@@ -46,6 +48,10 @@ var errTimeUp = errors.New("the function's time is up")
 
 // startLambda serves the function's URL. Lambda sends an instance one request at a time, and freezes it between them.
 func (a *App) startLambda(ctx context.Context) error {
+	if tools := sluice.ToolsRequiringTasks(ctx, a.server); len(tools) > 0 {
+		return settingError{fmt.Errorf("nothing runs after the response on AWS Lambda, so no call can become a task there, which is required by: %s",
+			strings.Join(tools, ", "))}
+	}
 	var principal func(*http.Request) string
 	if a.guard == nil {
 		principal = iamPrincipal

@@ -22,6 +22,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice"
 )
 
 // scratch is a directory for the length of all tests.
@@ -156,6 +158,47 @@ func (f *standIn) toolCall(t *testing.T, tool, arguments string) *http.Request {
 		req.Header.Set(name, value)
 	}
 	return req
+}
+
+// A tool that cannot work there is better found before the first call.
+func TestLambdaRefusesToolsThatRequireTasks(t *testing.T) {
+	t.Setenv(runtimeAPI, "127.0.0.1:1")
+	for _, test := range []struct {
+		name  string
+		modes map[string]sluice.TaskMode // of tools, by name
+		says  string                     // "": it starts
+	}{
+		{"one", map[string]sluice.TaskMode{"audit": sluice.TaskRequire, "add": sluice.TaskNever}, "required by: audit"},
+		{"several", map[string]sluice.TaskMode{"b": sluice.TaskRequire, "a": sluice.TaskRequire}, "required by: a, b"},
+		{"none that must", map[string]sluice.TaskMode{"audit": sluice.TaskPrefer, "add": sluice.TaskNever, "other": ""}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := mcp.NewServer(&mcp.Implementation{Name: "tasks", Version: "v1"}, nil)
+			for name, mode := range test.modes {
+				tool := &mcp.Tool{Name: name}
+				sluice.MarkTask(tool, sluice.TaskOptions{Mode: mode})
+				sluice.AddTool(server, tool, func(context.Context, *mcp.CallToolRequest, struct{}) (*mcp.CallToolResult, any, error) {
+					return &mcp.CallToolResult{}, nil, nil
+				})
+			}
+			if test.says == "" {
+				app, err := New(server, Config{LogLevel: "error"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := app.Start(t.Context()); err != nil {
+					t.Error(err)
+				}
+				_ = app.Stop()
+				return
+			}
+			var stdout, stderr bytes.Buffer
+			code := run(server, []string{"program"}, &stdout, &stderr)
+			if said := stderr.String(); code != exitUsage || !strings.HasSuffix(said, test.says+"\n") || strings.Count(said, "\n") != 1 || stdout.Len() > 0 {
+				t.Errorf("ended with %d, said %q and %q", code, said, stdout.String())
+			}
+		})
+	}
 }
 
 func TestLambdaServesEveryRevision(t *testing.T) {

@@ -34,7 +34,8 @@ func Main(server *mcp.Server) {
 	os.Exit(run(server, os.Args, os.Stdout, os.Stderr))
 }
 
-// A settingError is one that only shows when the server starts, and that another start with the same settings would meet again.
+// A settingError is one that only shows when the server starts, and that another start of this program with the same settings would meet
+// again.
 type settingError struct{ error }
 
 func (e settingError) Unwrap() error { return e.error }

@@ -44,6 +44,22 @@ func (s *Session) HasTasks(ctx context.Context, extra *mcp.RequestExtra) bool {
 	return false
 }
 
+// RequireTasks returns the names of the tools whose calls must be tasks, as the server lists them to a stranger.
+func (e *Engine) RequireTasks(ctx context.Context) (names []string) {
+	s, err := e.Connect(ctx, "", watcherState(), mute{})
+	if err != nil {
+		return nil
+	}
+	defer s.Close()
+	for name, tool := range s.readTools(ctx, &mcp.RequestExtra{}) {
+		if tool.Task != nil && tool.Task.Mode == "require" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Tool returns the definition of a tool as the server lists it to this session, or none if the list cannot be had: the call
 // itself will say why.
 func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra) Tool {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/sluice-mcp/sluice/tasks"
 )
 
 // connectTimeout bounds the handshake, closeTimeout the end of a session.
@@ -31,13 +33,18 @@ func (e *endpoint) Connect(t testing.TB, r Revision, opts ...ClientOption) *mcp.
 }
 
 func (e *endpoint) connect(t testing.TB, r Revision, cfg *clientConfig) (*mcp.ClientSession, error) {
-	httpClient := &http.Client{Transport: &headerTransport{header: cfg.header, next: newTransport()}}
+	httpClient := &http.Client{Transport: &headerTransport{header: cfg.header, next: taskWatch{newTransport()}}}
 	transport, err := e.transport(r, httpClient)
 	if err != nil {
 		return nil, err
 	}
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "v1.0.0"}, &cfg.opts)
 	client.AddRoots(cfg.roots...)
+	if streamable, ok := transport.(*mcp.StreamableClientTransport); ok {
+		if err := tasks.Enable(client, streamable); err != nil {
+			return nil, err
+		}
+	}
 	said := new(transcript)
 	client.AddReceivingMiddleware(said.middleware("←", "→"))
 	client.AddSendingMiddleware(said.middleware("→", "←"), askFor(cfg, r))
@@ -160,7 +167,7 @@ func newTransport() *http.Transport {
 
 type headerTransport struct {
 	header http.Header
-	next   http.RoundTripper
+	next   taskWatch
 }
 
 func (t *headerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -174,4 +181,4 @@ func (t *headerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // CloseIdleConnections is what http.Client looks for.
-func (t *headerTransport) CloseIdleConnections() { t.next.(*http.Transport).CloseIdleConnections() }
+func (t *headerTransport) CloseIdleConnections() { t.next.CloseIdleConnections() }

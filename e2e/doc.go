@@ -8,7 +8,7 @@
 //	})
 //
 // It owns processes ([Start], [Replicas]), the network between client and server
-// ([Proxy], [Fault]), client sessions ([Server.Connect], [RawConnect]) and assertions
+// ([Proxy], [Fault]), client sessions ([Server.Connect], [RawConnect]), calls that become tasks ([StartTask]) and assertions
 // about contracts ([Snapshot], [TokenBudget], [Conformance]). It knows nothing of how the server is
 // written: any language will do.
 package e2e

@@ -3,12 +3,14 @@ package e2e_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/e2e"
+	"github.com/sluice-mcp/sluice/tasks"
 )
 
 // In these examples, t is what go test gives a test; so they are compiled, not run.
@@ -91,6 +93,22 @@ func ExampleReplicas() {
 	}
 	if call.Stats.Duplicates > 0 || call.Stats.OutOfOrder > 0 {
 		t.Errorf("%+v", call.Stats)
+	}
+}
+
+func ExampleStartTask() {
+	cluster := e2e.Replicas(t, 2, e2e.Command("./cmd/server"), e2e.Env("MCP_STORE_URL=redis://127.0.0.1:6379"))
+	canBeAsked := e2e.Cancel()
+
+	task := e2e.StartTask(t, cluster.Servers[0].Connect(t, e2e.Latest, canBeAsked), "audit", map[string]int{"steps": 10})
+	cluster.Servers[0].Kill()
+	task = task.On(cluster.Servers[1].Connect(t, e2e.Latest, canBeAsked))
+	task.Answer(t, &mcp.ElicitResult{Action: "accept", Content: map[string]any{"go_on": true}})
+	if out := e2e.TaskResult[string](t, task); out != "Audited 10 steps." {
+		t.Error(out)
+	}
+	if want := []tasks.Status{tasks.InputRequired, tasks.Completed}; !slices.Equal(task.Path(), want) {
+		t.Errorf("%v, want %v", task.Path(), want)
 	}
 }
 

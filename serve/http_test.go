@@ -91,13 +91,14 @@ func TestSlowBodyEnds(t *testing.T) {
 			w.WriteHeader(http.StatusRequestTimeout)
 		})
 		body, drip := io.Pipe()
-		// A byte now and then must not buy more time.
+		// A byte now and then must not buy more time. None comes at the very moment of the deadline: the client could not send it any
+		// more, and might say so instead of reading the answer.
 		tap := time.AfterFunc(0, func() {
 			for range 100 {
 				if _, err := drip.Write([]byte("x")); err != nil {
 					return
 				}
-				time.Sleep(readTimeout / 4)
+				time.Sleep(readTimeout * 2 / 9)
 			}
 		})
 		defer tap.Stop()

@@ -155,7 +155,11 @@ func (p *twins[In, Out]) filled(a *said[Out]) bool {
 	if err := json.Unmarshal(toJSON(p.ours.tool.OutputSchema), &schema); err != nil {
 		return false
 	}
-	full, changed := fill(reflect.ValueOf(&a.out).Elem(), schema)
+	out := reflect.ValueOf(&a.out).Elem()
+	if out.Kind() == reflect.Pointer && out.IsNil() {
+		out = reflect.New(out.Type().Elem()) // which both take for a nil one that is the whole of the output
+	}
+	full, changed := fill(out, schema)
 	a.out, _ = reflect.TypeAssert[Out](full)
 	return changed
 }

@@ -47,6 +47,9 @@ type Options struct {
 	// [mcp.ServerSession.ID] returns. It is called soon after, at most an eighth of SessionTimeout and some seconds,
 	// on a goroutine that calls it for one session after the other: what takes long is to be done elsewhere.
 	//
+	// A server closes a session with [mcp.ServerSession.Close] during one of its calls, or when it finds it among [mcp.Server.Sessions]. On
+	// a ServerSession that was kept beyond the call it does nothing: the client's session may rest, or go on with another one.
+	//
 	// Of replicas that share a Store, it is called at one that has served the session: where it was ended, or where it was used last. Give
 	// it to all of them. A session that has expired is not told of when every replica that has served it is gone: what must not be
 	// lost needs a time to live of its own.

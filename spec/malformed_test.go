@@ -3,7 +3,6 @@ package spec_test
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // malformedAnswers are what clients send in place of an answer; %ID stands for the ID of the question. The tool is told at once
@@ -30,12 +29,12 @@ var malformedAnswers = map[string]struct{ body, want string }{
 	"content is no object": {`{"jsonrpc":"2.0","id":%ID,"result":{"action":"accept","content":[1]}}`, "cannot unmarshal"},
 }
 
-// A tool whose client answers with something malformed hears so at once: no better answer will come.
+// A tool whose client answers with something malformed hears so at once: no better answer will come. It would wait longer for one than
+// anything here does.
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	e := serve(t)
-	const soon = 5 * time.Second
-	check := func(t *testing.T, name, want string, m message, since time.Time) {
+	check := func(t *testing.T, name, want string, m message) {
 		t.Helper()
 		text := string(m.Result)
 		if m.Error != nil {
@@ -43,9 +42,6 @@ func TestMalformedAnswers(t *testing.T) {
 		}
 		if !strings.Contains(text, want) {
 			t.Errorf("%s: the tool was told %s, want %q", name, text, want)
-		}
-		if took := time.Since(since); took > soon {
-			t.Errorf("%s: after %v", name, took)
 		}
 	}
 	eachVersion(t, legacy, func(t *testing.T, v string) {
@@ -61,10 +57,9 @@ func TestMalformedAnswers(t *testing.T) {
 				if batch {
 					body = "[" + body + "]"
 				}
-				start := time.Now()
 				s.send(t, body).has(t, 202, 400)
 				m, _ := call.message(t)
-				check(t, name, c.want, m, start)
+				check(t, name, c.want, m)
 			}
 		}
 	})
@@ -73,10 +68,9 @@ func TestMalformedAnswers(t *testing.T) {
 		for name, c := range malformedAnswers {
 			s.send(t, call(7, "elicit", obj{"key": name})).has(t, 202)
 			question, _ := s.message(t)
-			start := time.Now()
 			s.send(t, strings.ReplaceAll(c.body, "%ID", string(question.ID))).has(t, 202, 400)
 			m, _ := s.message(t)
-			check(t, name, c.want, m, start)
+			check(t, name, c.want, m)
 		}
 	})
 }

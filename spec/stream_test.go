@@ -121,7 +121,7 @@ func (s *stream) message(t *testing.T) (message, event) {
 	}
 }
 
-// rest reads the stream to its end and returns the messages still on it.
+// rest reads the stream to its end and returns the messages still on it. They may be many; each comes in time.
 func (s *stream) rest(t *testing.T) []message {
 	t.Helper()
 	var all []message
@@ -132,10 +132,11 @@ func (s *stream) rest(t *testing.T) []message {
 			return all
 		}
 		if err != nil {
-			t.Fatalf("the stream did not end within %v; seen: %+.200v", patience, s.seen)
+			t.Fatalf("neither a message nor the end of the stream within %v; seen: %+.200v", patience, s.seen)
 		}
 		if ev.data != "" {
 			all = append(all, decode(t, []byte(ev.data)))
+			deadline = time.Now().Add(patience)
 		}
 	}
 }

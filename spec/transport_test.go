@@ -782,13 +782,11 @@ func testTL22(t *testing.T) {
 }
 
 func testTL23(t *testing.T) {
-	const atOnce = 2 * time.Second
 	eachVersion(t, legacy, func(t *testing.T, v string) {
 		e := serve(t)
 		del := func(t *testing.T, s *session) {
 			t.Helper()
-			x := s.begin(t, s.request(t, http.MethodDelete, "/mcp", nil, s.own(nil)...))
-			x.replyWithin(t, atOnce).has(t, 200, 202, 204, 405)
+			s.delete(t).has(t, 200, 202, 204, 405) // while what runs would go on for longer than anybody waits here
 		}
 		t.Run("idle", func(t *testing.T) { del(t, e.open(t, v)) })
 		t.Run("call in flight", func(t *testing.T) {

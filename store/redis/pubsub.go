@@ -235,7 +235,17 @@ func (l *link) subscribe(topics []string) error {
 	return nil
 }
 
+// unsubscribe gives the connection up instead where the server refuses PING, as it does when it cannot write to its disk (MISCONF)
+// or has lost its primary (MASTERDOWN): rueidis sends one behind each UNSUBSCRIBE, and panics at a refusal that it does not know.
 func (l *link) unsubscribe(topics []string) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
+	defer cancel()
+	if err := l.conn.Do(ctx, l.conn.B().Ping().Build()).Error(); err != nil {
+		return err
+	}
 	if err := l.do(topics, func(channels []string) rueidis.Completed {
 		return l.conn.B().Unsubscribe().Channel(channels...).Build()
 	}); err != nil {

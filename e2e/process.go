@@ -29,9 +29,10 @@ func startProcess(argv, env []string, log *os.File) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// On Linux the child gets SIGKILL when the thread that made it ends. This
-		// one ends after the child, or with the test binary, whichever way that goes.
+		// On Linux the child gets SIGKILL when the thread that made it ends: nobody else may have it meanwhile. A goroutine that ends
+		// on a locked thread ends the thread, and with it what others have started there before: a Redis, for one.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/internal/sse"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -37,12 +38,23 @@ func InBothEras(t *testing.T, s *mcp.Server) func(tool, arguments string) json.R
 			t.Fatal(err)
 		}
 		defer func() { _ = res.Body.Close() }()
+		if id := res.Header.Get("Mcp-Session-Id"); id != "" {
+			session = id
+		}
+		if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") { // the machine is busy
+			for events := sse.NewReader(res.Body); ; {
+				e, err := events.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(e.Data) > 0 {
+					return e.Data
+				}
+			}
+		}
 		data, err := io.ReadAll(res.Body)
 		if err != nil {
 			t.Fatal(err)
-		}
-		if id := res.Header.Get("Mcp-Session-Id"); id != "" {
-			session = id
 		}
 		return data
 	}

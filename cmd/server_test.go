@@ -230,7 +230,8 @@ func TestTerminationIsBounded(t *testing.T) {
 	for _, revision := range eras {
 		t.Run(revision, func(t *testing.T) {
 			t.Parallel()
-			p := serveHTTP(t, []string{"MCP_SHUTDOWN_GRACE=500ms"}, serverBinary)
+			// A tenth of it is for telling the client, which a busy machine needs.
+			p := serveHTTP(t, []string{"MCP_SHUTDOWN_GRACE=5s"}, serverBinary)
 			call := countdown(t, p.url, revision, 10_000, 100)
 			p.signal(syscall.SIGTERM)
 			if code := p.wait(patience); code != 1 {

@@ -4,12 +4,14 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -124,7 +126,7 @@ func (s *Server) Start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr())
 		if err == nil {
 			return conn.Close()
@@ -165,10 +167,26 @@ func installed() bool {
 	return err == nil
 }
 
+// Ports are taken from below the range that systems give to outgoing connections, and from below those of package e2e. Somebody who dials
+// a port of that range until a server listens there is given the very port for his own end one day, and is connected to himself.
+const (
+	firstPort = 10000
+	ports     = 10000
+)
+
+// lastPort is the one handed out last. Test binaries that run at the same time begin at different ports.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(int64(os.Getpid()) * 61 % ports) }
+
+// freePort returns a port that nobody listens on.
 func freePort() (int, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range ports {
+		port := firstPort + int(lastPort.Add(1)%ports)
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return port, l.Close()
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
+	return 0, errors.New("no free port on 127.0.0.1")
 }

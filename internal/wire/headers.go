@@ -82,17 +82,18 @@ func CheckStandard(h Header, method string, p Params) *Error {
 	if err != nil {
 		return err
 	}
-	if !present && strings.HasPrefix(method, "tasks/") {
-		return nil // the extension binds clients only, and the SDK's own does not send it
+	isText := len(name) > 0 && name[0] == '"'
+	if ofTask := strings.HasPrefix(method, "tasks/"); ofTask && (!present || !isText) {
+		return nil // the extension binds clients only, and the SDK's own does not send it; what is no ID is refused where IDs are read
 	}
 	if !present {
 		return HeaderMismatch("Header mismatch: Mcp-Name is missing")
 	}
-	if len(name) == 0 || name[0] != '"' {
+	if !isText {
 		return InvalidParams("Invalid params: " + method + " needs a name or uri that is a string")
 	}
 	if got, ok := decodeValue(got); !ok || got != Unquote(name) {
-		return HeaderMismatch("Header mismatch: Mcp-Name is not the name or uri in the body")
+		return HeaderMismatch("Header mismatch: Mcp-Name is not the name, uri or taskId in the body")
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ type Tasks struct {
 
 // declaresTasks reports whether this very request declares the extension. What an earlier one declared means nothing.
 func (c *call) declaresTasks() bool {
-	return wire.Member(wire.Member(c.meta.ClientCapabilities, "extensions"), wire.ExtensionTasks) != nil
+	said := wire.Member(wire.Member(c.meta.ClientCapabilities, "extensions"), wire.ExtensionTasks)
+	return len(said) > 0 && said[0] == '{'
 }
 
 // errUndeclared is for a client that cannot be served without the extension (Tasks, "Capability Negotiation").

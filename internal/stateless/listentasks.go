@@ -44,7 +44,12 @@ func (p *Endpoint) watchTasks(ctx context.Context, l *listen, c *call) (*taskTel
 		return nil, wire.InvalidParams("Invalid params: taskIds must be at most 1000 strings")
 	}
 	t := &taskTeller{endpoint: p, listen: l, principal: c.principal, told: make(map[string]string), over: make(map[string]bool)}
+	known := make(map[string]bool, len(asked))
 	for _, id := range asked {
+		if known[id] {
+			continue
+		}
+		known[id] = true
 		_, _, err := p.Tasks.Keeper.Get(ctx, id, c.principal)
 		switch {
 		case err == nil:

@@ -123,6 +123,9 @@ func taskHint(meta mcp.Meta) *TaskHint {
 	if err != nil || json.Unmarshal(raw, hint) != nil {
 		return nil
 	}
+	for _, v := range []*int64{&hint.TTL, &hint.Keep, &hint.PollInterval} {
+		*v = max(0, *v) // a time of less than nothing is none
+	}
 	return hint
 }
 

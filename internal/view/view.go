@@ -121,7 +121,8 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 func (v View) writeWhole(w http.ResponseWriter, responses []run.Event) {
 	defer reuse(responses)
 	if !v.Batch {
-		if responses[0].Status == http.StatusServiceUnavailable {
+		switch responses[0].Status {
+		case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 			w.Header().Set("Retry-After", "1")
 		}
 		answer.JSON(w, responses[0].Status, responses[0].Data)

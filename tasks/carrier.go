@@ -19,11 +19,12 @@ import (
 
 type exchangeKey struct{}
 
-// An exchange goes with a call of this package, in its context: down the SDK, to the HTTP request and back.
+// An exchange goes with a request, in its context: down the SDK, to the HTTP request and back.
 type exchange struct {
 	client      *mcp.Client          // who sends it; nil if that was never enabled
 	name        string               // for Mcp-Name (Tasks, "Routing Headers")
-	wantsHandle bool                 // the answer may be a handle
+	declares    bool                 // that the client knows tasks
+	takesHandle bool                 // the answer may be a handle
 	handle      atomic.Pointer[Task] // and it was this one
 	key, tool   string               // a call's idempotency key, and what it calls; "" when the server heeds none
 }
@@ -54,8 +55,8 @@ func (c *carrier) RoundTrip(req *http.Request) (*http.Response, error) {
 	} else {
 		resp, err = base.RoundTrip(req)
 	}
-	if err != nil || !x.wantsHandle {
-		return resp, err
+	if err != nil {
+		return nil, err
 	}
 	switch kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind {
 	case "application/json":
@@ -147,6 +148,9 @@ func (w *witness) endMessage() {
 
 // see takes note of a message that brings a handle.
 func (x *exchange) see(message []byte) {
+	if !bytes.Contains(message, []byte(`"task"`)) {
+		return // nearly all of them
+	}
 	var m struct {
 		Result json.RawMessage `json:"result"`
 	}

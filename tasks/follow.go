@@ -113,7 +113,7 @@ func (f *follower) mayPass(err error) bool {
 	said, ok := errors.AsType[*jsonrpc.Error](err)
 	switch {
 	case ok && said.Code != jsonrpc.CodeInternalError && said.Code != codeRejected,
-		errors.Is(err, mcp.ErrConnectionClosed), errors.Is(err, errMalformed), f.client == nil:
+		errors.Is(err, mcp.ErrConnectionClosed), errors.Is(err, errMalformed), errors.Is(err, errUnwanted), f.client == nil:
 		return false
 	}
 	if f.attempts++; f.away.IsZero() {

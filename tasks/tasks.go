@@ -14,7 +14,8 @@
 // end. What the task asks is answered by the client's own handlers, through its receiving middleware, as if the server had asked
 // directly. A server without tasks, or of an older revision, answers the call as ever, and so does one that prefers to.
 //
-// Only the calls of this package tell the server that the client knows tasks. CallTool itself goes on as if there were none.
+// Only the calls of this package tell the server that the client knows tasks. CallTool itself goes on as if there were none. A server that
+// makes a task of it, or of any other request, has sent an invalid response, which is an error.
 //
 // With a server that heeds idempotency keys, as those of sluice do, a call that loses its connection is sent again, and is executed once
 // all the same.
@@ -69,6 +70,10 @@ func (e *FailedError) Error() string {
 // Unwrap returns the JSON-RPC error.
 func (e *FailedError) Unwrap() error { return e.Task.Error }
 
+// errUnwanted is for a handle that answers a request which cannot become a task, or whose client did not say that it knows tasks: an
+// invalid response (Tasks, "Capability Negotiation").
+var errUnwanted = errors.New("the server has made a task of what was not to be one")
+
 // Enable prepares a client and its transport for the functions of this package, before [mcp.Client.Connect]. It gives the transport
 // another HTTPClient, which sends by the one that the transport has.
 func Enable(c *mcp.Client, t *mcp.StreamableClientTransport) error {
@@ -81,16 +86,25 @@ func Enable(c *mcp.Client, t *mcp.StreamableClientTransport) error {
 	}
 	c.AddSendingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
-			if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
-				x.client = c
-				if x.wantsHandle && heedsKeys(req.GetSession()) {
+			x, ours := ctx.Value(exchangeKey{}).(*exchange)
+			if !ours { // of the client's own
+				x = new(exchange)
+				ctx = context.WithValue(ctx, exchangeKey{}, x)
+			}
+			x.client = c
+			if x.declares {
+				if method == "tools/call" && heedsKeys(req.GetSession()) {
 					x.keyed(req.GetParams())
 				}
 				if err := declare(req.GetParams()); err != nil {
 					return nil, err
 				}
 			}
-			return next(ctx, method, req)
+			result, err := next(ctx, method, req)
+			if !x.takesHandle && x.handle.Load() != nil {
+				return nil, fmt.Errorf("%s: %w", method, errUnwanted) // the SDK has taken it for a result that is empty
+			}
+			return result, err
 		}
 	})
 	base := t.HTTPClient
@@ -159,7 +173,7 @@ func Start(ctx context.Context, cs *mcp.ClientSession, params *mcp.CallToolParam
 		own = *params // the caller may use its own again, for a call that declares nothing
 		own.Meta = maps.Clone(params.Meta)
 	}
-	x := &exchange{wantsHandle: true}
+	x := &exchange{declares: true, takesHandle: true}
 	result, err := cs.CallTool(context.WithValue(ctx, exchangeKey{}, x), &own)
 	t := x.handle.Load()
 	switch {
@@ -187,7 +201,8 @@ func Get(ctx context.Context, cs *mcp.ClientSession, id string) (*Task, error) {
 }
 
 func get(ctx context.Context, cs *mcp.ClientSession, id string) (*Task, *mcp.Client, error) {
-	x := &exchange{name: id}
+	// Servers that follow the examples of SEP-2663, and not its text, have the resultType of a handle here.
+	x := &exchange{name: id, declares: true, takesHandle: true}
 	t, err := mcp.CallCustomMethod[*idParams, *Task](context.WithValue(ctx, exchangeKey{}, x), cs, methodGet, &idParams{TaskID: id})
 	return t, x.client, err
 }
@@ -197,14 +212,14 @@ func Update(ctx context.Context, cs *mcp.ClientSession, id string, answers mcp.I
 	if answers == nil {
 		answers = mcp.InputResponseMap{}
 	}
-	ctx = context.WithValue(ctx, exchangeKey{}, &exchange{name: id})
+	ctx = context.WithValue(ctx, exchangeKey{}, &exchange{name: id, declares: true})
 	_, err := mcp.CallCustomMethod[*updateParams, *acknowledgement](ctx, cs, methodUpdate, &updateParams{TaskID: id, InputResponses: answers})
 	return err
 }
 
 // Cancel asks the server to end a task. That it returns nil says that the server has heard it; the task may still come to another end.
 func Cancel(ctx context.Context, cs *mcp.ClientSession, id string) error {
-	ctx = context.WithValue(ctx, exchangeKey{}, &exchange{name: id})
+	ctx = context.WithValue(ctx, exchangeKey{}, &exchange{name: id, declares: true})
 	_, err := mcp.CallCustomMethod[*idParams, *acknowledgement](ctx, cs, methodCancel, &idParams{TaskID: id})
 	return err
 }

@@ -6,5 +6,7 @@
 //
 // The package has tests only. It owns the table of statements and the small
 // HTTP client that they are written with; it does not know how the endpoint is
-// built, and reaches it through its public face alone.
+// built, and reaches it through its public face alone. What the Tasks extension
+// says of clients is tried on this project's own: package tasks, the command
+// and its proxy.
 package spec

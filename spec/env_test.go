@@ -308,7 +308,7 @@ func (e *env) send26(t *testing.T, m obj, edits ...edit) *reply {
 }
 
 // stateless adds the metadata that every request of 2026-07-28 carries, where it is absent.
-func stateless(m, caps obj) obj {
+func stateless(m obj, caps any) obj {
 	params, _ := m["params"].(obj)
 	if params == nil {
 		params = obj{}
@@ -345,6 +345,8 @@ func mirror(m obj) []edit {
 		edits = append(edits, with("Mcp-Name", fmt.Sprint(params["name"])))
 	case "resources/read":
 		edits = append(edits, with("Mcp-Name", fmt.Sprint(params["uri"])))
+	case "tasks/get", "tasks/update", "tasks/cancel":
+		edits = append(edits, with("Mcp-Name", fmt.Sprint(params["taskId"])))
 	}
 	return edits
 }

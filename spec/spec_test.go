@@ -20,7 +20,7 @@ type statement struct {
 }
 
 // statements is the whole table, in the order of the sections.
-var statements = slices.Concat(transport24, transportCommon, batching, polling, transport26, base, cancellation, authorization, security)
+var statements = slices.Concat(transport24, transportCommon, batching, polling, transport26, base, cancellation, authorization, security, taskStatements)
 
 // sections name the parts of the table and say how many statements each prefix has.
 var sections = []struct {
@@ -36,6 +36,7 @@ var sections = []struct {
 	{"C", "Cancellation and progress", 8},
 	{"A", "Authorization of the resource server", 16},
 	{"S", "Security practices", 8},
+	{"K", "Tasks extension (SEP-2663)", 79},
 }
 
 // TestSpec holds one subtest per statement, named by its ID. It does not run beside the other tests: what they
@@ -68,8 +69,8 @@ func TestComplete(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("statements are\n%v\nwant\n%v", got, want)
 	}
-	if len(want) != 132 {
-		t.Errorf("%d statements, want 132", len(want))
+	if len(want) != 211 {
+		t.Errorf("%d statements, want 211", len(want))
 	}
 }
 

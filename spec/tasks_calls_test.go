@@ -252,29 +252,37 @@ func testK15(t *testing.T) {
 	k.at(b).until(t, "completed")
 }
 
-// A slow store has nothing of a task until the test lets it.
+// A slow store keeps one task, when the test lets it, whether or not anybody waits for that any more.
 type slowStore struct {
 	store.Store
-	gate <-chan struct{}
+	asked, left, gate chan struct{} // closed when it is asked, when nobody waits, and by the test
+}
+
+func newSlowStore(t *testing.T) *slowStore {
+	shared := memory.New()
+	t.Cleanup(func() { _ = shared.Close() })
+	return &slowStore{shared, make(chan struct{}), make(chan struct{}), make(chan struct{})}
 }
 
 func (s *slowStore) Create(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if strings.HasPrefix(key, "task:") {
+		close(s.asked)
 		select {
 		case <-s.gate:
 		case <-ctx.Done():
-			return store.ErrUnavailable
+			close(s.left)
+			<-s.gate
+			ctx = context.WithoutCancel(ctx)
 		}
 	}
 	return s.Store.Create(ctx, key, value, ttl)
 }
 
 func testK16(t *testing.T) {
-	shared, gate := memory.New(), make(chan struct{})
-	t.Cleanup(func() { _ = shared.Close() })
-	e := serveTasks(t, func(c *config) { c.options.Store = &slowStore{shared, gate} })
+	slow := newSlowStore(t)
+	e := serveTasks(t, func(c *config) { c.options.Store = slow })
 	x := e.begin(t, e.modern(t, declared(call(1, "work", obj{"key": "k"}))))
-	time.Sleep(quietly)
+	<-slow.asked
 	if state, _ := e.get("k"); state != "" {
 		t.Errorf("the tool is %s, and nobody knows of its task", state)
 	}
@@ -282,7 +290,7 @@ func testK16(t *testing.T) {
 	if _, err := x.br.Peek(1); !isTimeout(err) {
 		t.Errorf("an answer before the task is kept: %v", err)
 	}
-	close(gate)
+	close(slow.gate)
 	handle := x.reply(t).result(t)
 	k := &task{env: e, id: handle["taskId"].(string)}
 	k.get(t)

@@ -335,22 +335,26 @@ func testK11(t *testing.T) {
 }
 
 func testK19(t *testing.T) {
-	e, w := tapped(t, nil)
-	session := e.client(t, nil)
-	go w.release(e, "k")
-	if _, err := tasks.Call(t.Context(), session, params("work", obj{"key": "k"}), nil); err != nil {
-		t.Fatal(err)
+	// The server wants 300 ms, and later 500.
+	e, w := tapped(t, map[string]func(int) string{
+		"tools/call": always(strings.Replace(handle, `"pollIntervalMs":20`, `"pollIntervalMs":300`, 1)),
+		"tasks/get": func(n int) string {
+			if n < 3 {
+				return strings.NewReplacer(`"resultType":"task"`, ack[1:len(ack)-1], `"pollIntervalMs":20`, `"pollIntervalMs":500`).Replace(handle)
+			}
+			return done
+		},
+	})
+	result, err := tasks.Call(t.Context(), e.client(t, nil), params("x", obj{}), nil)
+	if got := said(t, result, err); got != "done" {
+		t.Errorf("it ends with %q", got)
 	}
-	last := w.of("tools/call")[0].at
-	polls := w.of("tasks/get")
-	for i, s := range polls {
-		if pause := s.at.Sub(last); pause < brief {
-			t.Errorf("poll %d comes after %v, the server wants %v", i+1, pause, brief)
+	last, want := w.of("tools/call")[0].at, 300*time.Millisecond
+	for i, s := range w.of("tasks/get") {
+		if pause := s.at.Sub(last); pause < want {
+			t.Errorf("poll %d comes after %v, the server wants %v", i+1, pause, want)
 		}
-		last = s.at
-	}
-	if len(polls) < 3 {
-		t.Errorf("%d polls", len(polls))
+		last, want = s.at, 500*time.Millisecond
 	}
 }
 

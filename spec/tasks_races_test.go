@@ -333,19 +333,14 @@ func raceExpiryDeaf(t *testing.T) {
 
 // Of a task whose client left before it had the handle, nobody could ever ask: its tool is not called.
 func raceHandle(t *testing.T) {
-	shared, gate := memory.New(), make(chan struct{})
-	t.Cleanup(func() { _ = shared.Close() })
-	e := serveTasks(t, func(c *config) { c.options.Store = &slowStore{shared, gate} })
+	slow := newSlowStore(t)
+	e := serveTasks(t, func(c *config) { c.options.Store = slow })
 	x := e.begin(t, e.modern(t, declared(call(1, "work", obj{"key": "k"}))))
-	time.Sleep(quietly)
+	<-slow.asked
 	x.cut()
-	time.Sleep(quietly)
-	close(gate)
+	<-slow.left
+	close(slow.gate)
 	e.stays(t, "k", "", "its client has left")
-	// And of one whose client leaves with the handle, anybody who has it may ask.
-	k := e.begun(t, "work", obj{"key": "later"})
-	e.release("later")
-	k.until(t, "completed")
 }
 
 // The protocol has no name for a call: who sends it again gets another task.

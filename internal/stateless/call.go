@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -18,7 +17,7 @@ import (
 func (p *Endpoint) appendResult(dst []byte, rn *run.Run, c *call) ([]byte, error) {
 	ctx := rn.Context()
 	asked := &engine.Call{Method: rn.Method, Params: c.raw, Parsed: &c.params, Token: c.meta.ProgressToken, Extra: c.extra}
-	if strings.HasPrefix(rn.Method, "tasks/") {
+	if c.ofTask() {
 		return p.appendTask(dst, rn, c)
 	}
 	if !engine.Direct(rn.Method) {

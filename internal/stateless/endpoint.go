@@ -169,6 +169,11 @@ func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
 	if versions := c.engine.Describe(r.Context(), c.extra).Revisions; !slices.Contains(versions, wire.Rev2026) {
 		return nil, wire.UnsupportedBy(versions, wire.Rev2026)
 	}
+	if c.ofTask() {
+		if e = p.checkTask(c); e != nil {
+			return nil, e
+		}
+	}
 	return c, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -273,6 +274,9 @@ func progressText(params json.RawMessage) string {
 	return text
 }
 
+// ofTask reports whether a request is for a task. All methods of the name are the extension's (Tasks, "Reserved Names").
+func (c *call) ofTask() bool { return strings.HasPrefix(c.method, "tasks/") }
+
 // methods of the extension.
 var taskMethods = map[string]func(*Endpoint, context.Context, *call) ([]byte, error){
 	"tasks/get":    (*Endpoint).getTask,
@@ -280,20 +284,23 @@ var taskMethods = map[string]func(*Endpoint, context.Context, *call) ([]byte, er
 	"tasks/cancel": (*Endpoint).cancelTask,
 }
 
-// appendTask answers a method of the extension. That the client has declared it comes first, so that one that has not learns
-// nothing of a task.
+// checkTask checks a request for a task as far as it can be without the task. That the client has declared the extension comes first, so
+// that one that has not learns nothing.
+func (p *Endpoint) checkTask(c *call) *wire.Error {
+	switch id := c.params.TaskID; {
+	case taskMethods[c.method] == nil || p.Tasks == nil:
+		return wire.MethodNotFound(c.method)
+	case !c.declaresTasks():
+		return errUndeclared()
+	case len(id) == 0 || id[0] != '"':
+		return wire.InvalidParams("Invalid params: " + c.method + " needs a taskId that is a string")
+	}
+	return nil
+}
+
+// appendTask answers a method of the extension.
 func (p *Endpoint) appendTask(dst []byte, rn *run.Run, c *call) ([]byte, error) {
-	method := taskMethods[c.method]
-	if method == nil || p.Tasks == nil {
-		return nil, wire.MethodNotFound(c.method)
-	}
-	if !c.declaresTasks() {
-		return nil, errUndeclared()
-	}
-	if len(c.params.TaskID) == 0 || c.params.TaskID[0] != '"' {
-		return nil, wire.InvalidParams("Invalid params: " + c.method + " needs a taskId that is a string")
-	}
-	result, err := method(p, rn.Context(), c)
+	result, err := taskMethods[c.method](p, rn.Context(), c)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -123,10 +124,8 @@ func (s *tap) lose() {
 // away has operations of these names fail.
 func away(ops ...string) func(op, key string) error {
 	return func(op, _ string) error {
-		for _, o := range ops {
-			if o == op {
-				return fmt.Errorf("away: %w", store.ErrUnavailable)
-			}
+		if slices.Contains(ops, op) {
+			return fmt.Errorf("away: %w", store.ErrUnavailable)
 		}
 		return nil
 	}

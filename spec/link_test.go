@@ -53,17 +53,19 @@ func (l *link) cut() {
 // An exchange is a request that has been sent and whose answer has not been read.
 type exchange struct {
 	*link
-	req *http.Request
+	req  *http.Request
+	sent time.Time
 }
 
 // begin writes req and does not wait for an answer.
 func (l *link) begin(t *testing.T, req *http.Request) *exchange {
 	t.Helper()
-	_ = l.conn.SetWriteDeadline(time.Now().Add(patience))
+	sent := time.Now()
+	_ = l.conn.SetWriteDeadline(sent.Add(patience))
 	if err := req.Write(l.conn); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "broken pipe") {
 		t.Fatalf("writing %s: %v", req.Method, err)
 	}
-	return &exchange{l, req}
+	return &exchange{l, req, sent}
 }
 
 // A reply is an answer: a whole body, or a stream of events still to be read.
@@ -72,7 +74,8 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
-	stream *stream // nil unless the body is text/event-stream
+	stream *stream       // nil unless the body is text/event-stream
+	took   time.Duration // to the header
 }
 
 // reply waits for the answer's header, and for the body unless it is a stream.
@@ -83,7 +86,7 @@ func (x *exchange) reply(t *testing.T) *reply {
 	if err != nil {
 		t.Fatalf("%s: no answer: %v", describe(x.req), err)
 	}
-	r := &reply{link: x.link, status: res.StatusCode, header: res.Header}
+	r := &reply{link: x.link, status: res.StatusCode, header: res.Header, took: time.Since(x.sent)}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		_ = x.conn.SetReadDeadline(time.Time{})
 		r.stream = readEvents(x.link, res.Body)

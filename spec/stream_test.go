@@ -317,7 +317,11 @@ func object(t *testing.T, data []byte) obj {
 // fails demands the HTTP status and a JSON-RPC error with the code, as JSON, and returns the error.
 func (r *reply) fails(t *testing.T, status, code int) message {
 	t.Helper()
-	r.has(t, status)
+	// On a machine that is busy an answer may take so long that it has begun as a stream. Its status is that of the stream then, and
+	// the error an event on it (T26-23).
+	if late := r.stream != nil && r.took >= 250*time.Millisecond; !late {
+		r.has(t, status)
+	}
 	if r.stream == nil {
 		if ct := r.header.Get("Content-Type"); !strings.HasPrefix(ct, "application/json") {
 			t.Fatalf("HTTP %d error body is %q, want application/json: %.300s", r.status, ct, r.body)

@@ -26,6 +26,7 @@ func (r *report) Aims() []aim {
 			continue
 		}
 		add(ours.Ratio <= 1.5, fmt.Sprintf("CPU of a call to the floor's, %s", era), "≤ 1.5×, better 1.0×", "%.2f×", ours.Ratio)
+		add(ours.Lean <= 1, fmt.Sprintf("CPU of a call to the lean floor's, %s", era), "≤ 1.00×", "%.2f×", ours.Lean)
 		add(sdk.Ratio <= 3.5, fmt.Sprintf("the same, tool of mcp.AddTool, %s", era), "≤ 3.5×", "%.2f×", sdk.Ratio)
 		add(gosdk.CPU/ours.CPU >= 6, fmt.Sprintf("calls on the CPU of one of go-sdk's, %s", era), "≥ 6", "%.1f (the floor: %.1f)", gosdk.CPU/ours.CPU, gosdk.Ratio)
 		add(ours.Bytes <= 5000, fmt.Sprintf("bytes allocated a call, %s", era), "≤ 5 KB", "%.1f KB", ours.Bytes/1000)

@@ -155,6 +155,7 @@ type callRow struct {
 	Ours    bool
 	CPU     float64 // µs a call, the median of the rounds
 	Ratio   float64 // to the floor of the same round, the median
+	Lean    float64 // the same to the lean floor
 	Low     float64 // quartiles of the ratio
 	High    float64
 	Bytes   float64
@@ -212,17 +213,21 @@ func (b *bench) compareCalls(ctx context.Context) ([]callRow, error) {
 }
 
 func callRows(slots []*callSlot) []callRow {
-	floors := make(map[client.Era]*callSlot)
+	floors, lean := make(map[client.Era]*callSlot), make(map[client.Era]*callSlot)
 	for _, s := range slots {
-		if s.p.server == servers[0] {
+		switch s.p.server {
+		case servers[0]:
 			floors[s.era] = s
+		case servers[1]:
+			lean[s.era] = s
 		}
 	}
 	var rows []callRow
 	for _, s := range slots {
-		var ratios []float64
+		var ratios, toLean []float64
 		for i, m := range s.samples {
 			ratios = append(ratios, m.CPU/floors[s.era].samples[i].CPU)
+			toLean = append(toLean, m.CPU/lean[s.era].samples[i].CPU)
 		}
 		rows = append(rows, callRow{
 			Server: s.p.server.name, Era: s.era, Ours: s.p.server.ours,
@@ -230,6 +235,7 @@ func callRows(slots []*callSlot) []callRow {
 			Bytes:   medianOf(s.samples, func(m sample) float64 { return m.Bytes }),
 			Objects: medianOf(s.samples, func(m sample) float64 { return m.Objects }),
 			PerSec:  medianOf(s.samples, func(m sample) float64 { return m.PerSec }),
+			Lean:    quantile(toLean, 0.5),
 			Ratio:   quantile(ratios, 0.5), Low: quantile(ratios, 0.25), High: quantile(ratios, 0.75),
 		})
 	}

@@ -55,7 +55,7 @@ func run(ctx context.Context) error {
 	const all = "calls,streams,sessions,starts"
 	quick := flag.Bool("quick", false, "a first impression in less than two minutes, of calls, streams and starts; writes no report")
 	sections := flag.String("sections", all, "what to measure; the report keeps the others as they are")
-	peers := flag.String("peers", "", "measure only the floor and the servers that match; writes no report")
+	peers := flag.String("peers", "", "measure only the floors and the servers that match; writes no report")
 	profiles := flag.String("profile", "", "write profiles of the servers to this directory, and measure nothing")
 	out := flag.String("out", "../docs", "directory of the report")
 	flag.Parse()
@@ -145,8 +145,8 @@ func (b *bench) choose(pattern string) error {
 	if err != nil {
 		return err
 	}
-	for i, s := range servers {
-		if i == 0 || re.MatchString(s.name) {
+	for _, s := range servers {
+		if s.program == servers[0].program || re.MatchString(s.name) {
 			b.servers = append(b.servers, s)
 		}
 	}

@@ -116,9 +116,9 @@ func byServer(rows []callRow) (table []eraRow) {
 func (r *report) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if len(r.Calls) > 0 {
-		fmt.Fprintf(t, "call of a fast tool\tera\tCPU µs\tto the floor\tquartiles\tbytes\tallocs\tcalls/s\t\n")
+		fmt.Fprintf(t, "call of a fast tool\tera\tCPU µs\tto the floor\tquartiles\tto the lean\tbytes\tallocs\tcalls/s\t\n")
 		for _, c := range r.Calls {
-			fmt.Fprintf(t, "%s\t%s\t%.1f\t%.2f×\t%.2f–%.2f\t%s\t%s\t%.0f\t\n", c.Server, c.Era, c.CPU, c.Ratio, c.Low, c.High, number(c.Bytes), number(c.Objects), c.PerSec)
+			fmt.Fprintf(t, "%s\t%s\t%.1f\t%.2f×\t%.2f–%.2f\t%.2f×\t%s\t%s\t%.0f\t\n", c.Server, c.Era, c.CPU, c.Ratio, c.Low, c.High, c.Lean, number(c.Bytes), number(c.Objects), c.PerSec)
 		}
 	}
 	if len(r.Streams) > 0 {

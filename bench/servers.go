@@ -20,6 +20,8 @@ type server struct {
 	ours    bool
 	// lenient servers take arguments that the schema forbids.
 	lenient bool
+	// constant servers do no work.
+	constant bool
 	// lossy servers do not deliver everything that a tool has sent.
 	lossy bool
 }
@@ -32,6 +34,8 @@ var (
 // servers in the order of the tables. The first is the floor, and what is compared most stands next to it.
 var servers = []*server{
 	{name: "floor (net/http)", program: "floor", eras: both, streams: true, sessions: true},
+	{name: "lean floor", program: "floor", mode: "lean", eras: both},
+	{name: "null (a constant)", program: "floor", mode: "null", eras: both, constant: true},
 	{name: "sluice, sluice.AddTool", program: "sluice", eras: both, streams: true, sessions: true, ours: true},
 	{name: "sluice, mcp.AddTool", program: "sluice", mode: "sdk", eras: both, ours: true},
 	{name: "mcp-go", program: "mcpgo", eras: both, streams: true, sessions: true, lenient: true, lossy: true},

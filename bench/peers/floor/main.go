@@ -1,6 +1,6 @@
-// Command floor is the bench's measure: what the same exchange costs with net/http and encoding/json alone. It decodes
+// Command floor is the bench's measures. In its ordinary mode it is what the same exchange costs with net/http and encoding/json alone. It decodes
 // the request and the arguments, checks the headers that revision 2026-07-28 asks for, and encodes the result. It has no
-// sessions, no schemas, no limits, no tools but its own.
+// sessions, no schemas, no limits, no tools but its own. The mode "lean" does the same and nothing twice; "null" does nothing at all.
 package main
 
 import (
@@ -13,7 +13,17 @@ import (
 	"github.com/sluice-mcp/sluice/bench/internal/peer"
 )
 
-func main() { peer.Serve(func(string, time.Duration) http.Handler { return http.HandlerFunc(serve) }) }
+func main() {
+	peer.Serve(func(mode string, _ time.Duration) http.Handler {
+		switch mode {
+		case "null":
+			return http.HandlerFunc(null)
+		case "lean":
+			return http.HandlerFunc(lean)
+		}
+		return http.HandlerFunc(serve)
+	})
+}
 
 const modern = "2026-07-28"
 
@@ -73,11 +83,16 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	body, err := io.ReadAll(r.Body)
-	var req request
-	if err == nil {
-		err = json.Unmarshal(body, &req)
-	}
 	if err != nil {
+		fail(w, new(request), http.StatusBadRequest, -32700, err.Error())
+		return
+	}
+	serveBody(w, r, body)
+}
+
+func serveBody(w http.ResponseWriter, r *http.Request, body []byte) {
+	var req request
+	if err := json.Unmarshal(body, &req); err != nil {
 		fail(w, &req, http.StatusBadRequest, -32700, err.Error())
 		return
 	}

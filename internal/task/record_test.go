@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sluice-mcp/sluice/internal/large"
 	"github.com/sluice-mcp/sluice/internal/wire"
 )
 
@@ -19,7 +20,7 @@ func minutes(before int, edits ...func(*Record)) *Record {
 	r := &Record{
 		ID: "T", Status: Working, Owner: "me", Round: 1, Poll: 1000,
 		Created: noon.Add(-time.Duration(before) * time.Minute).UnixMilli(), TTL: time.Hour.Milliseconds(), Keep: (15 * time.Minute).Milliseconds(),
-		Params: Large{Here: json.RawMessage(`{}`)}, Origin: json.RawMessage(`{}`),
+		Params: large.Value{Here: json.RawMessage(`{}`)}, Origin: json.RawMessage(`{}`),
 	}
 	r.Updated = r.Created
 	for _, edit := range edits {
@@ -53,7 +54,7 @@ func TestEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := minutes(10, tt.edits...)
-			r.end(tt.o, Large{Here: tt.o.Result}, noon)
+			r.end(tt.o, large.Value{Here: tt.o.Result}, noon)
 			if r.Status != tt.want || r.Owner != "" || r.Updated != noon.UnixMilli() {
 				t.Errorf("it is %+v, want %s", r, tt.want)
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/large"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -25,7 +26,7 @@ func TestEnds(t *testing.T) {
 	}{
 		"a result":                     {result(`1`), nil, 0, time.Second, Completed},
 		"an error":                     {failure("no"), nil, 0, time.Second, Failed},
-		"more than may be kept":        {result(`"` + strings.Repeat("x", MaxResult) + `"`), nil, 0, time.Second, Failed},
+		"more than may be kept":        {result(`"` + strings.Repeat("x", large.Max) + `"`), nil, 0, time.Second, Failed},
 		"cancelled":                    {waits, nil, time.Second, 2 * time.Second, Cancelled},
 		"cancelled, and done in time":  {sleeps(4 * time.Second), nil, time.Second, 5 * time.Second, Completed},
 		"cancelled, and it is deaf":    {sleeps(time.Minute), nil, time.Second, 4 * time.Second, Working},
@@ -146,31 +147,17 @@ func TestClose(t *testing.T) {
 func TestLarge(t *testing.T) {
 	virtually(t, func(t *testing.T) {
 		s := newBench(t).alone()
-		for _, n := range []int{0, 1, inRecord, inRecord + 1, part, part + 1, 3*part + 7, MaxResult} {
-			data := []byte(strings.Repeat("x", n))
-			l, err := s.write(t.Context(), "log", data, time.Hour)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if inLog := l.Log != ""; inLog != (n > inRecord) || inLog && l.Here != nil {
-				t.Errorf("%d bytes are in a log: %v", n, inLog)
-			}
-			if got, err := s.Read(t.Context(), l); err != nil || len(got) != n {
-				t.Errorf("%d bytes of %d come back, %v", len(got), n, err)
-			}
-			s.drop(t.Context(), l)
-		}
 		// A result that is gone is a task that is gone.
 		id := s.create(t, result(`"`+strings.Repeat("x", 100<<10)+`"`)).ID
 		time.Sleep(time.Second)
 		r := s.is(t, id, Completed)
-		s.drop(t.Context(), r.Result)
+		r.Result.Drop(t.Context(), s.Store)
 		if _, _, err := s.Get(t.Context(), id, "alice"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("without its result: %v", err)
 		}
 		// Parameters that are gone are a task that cannot go on.
 		lost := s.create(t, nil)
-		lost.Params = Large{Log: "gone"}
+		lost.Params = large.Value{Log: "gone"}
 		s.Begin(lost, result(`1`))
 		time.Sleep(time.Second)
 		s.is(t, lost.ID, Failed)

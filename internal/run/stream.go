@@ -252,13 +252,20 @@ func (s *Stream) End() {
 	_ = s.append(Event{Kind: End})
 }
 
-// Abandon says that nobody will ever read a volatile stream: its client is gone and has
-// no event ID to come back with. What is written is dropped from now on.
+// Abandon says that nobody reads a volatile stream any more: its client is gone and has no event ID to come back with. What is
+// written is dropped from now on, but for the response, which it gets if it repeats its request: see [Stream.AttachUnread].
 func (s *Stream) Abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.volatile() {
-		s.deaf, s.events, s.bytes = true, nil, 0
+		keep := 0
+		if s.ended {
+			keep = min(1, len(s.events)) // it has come a moment ago
+		}
+		s.deaf, s.events, s.bytes = true, s.events[len(s.events)-keep:], 0
+		for _, e := range s.events {
+			s.bytes += len(e.Data)
+		}
 		s.wake()
 	}
 }

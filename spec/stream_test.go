@@ -232,10 +232,11 @@ func (r *reply) messages(t *testing.T) []message {
 				return all
 			}
 			if err != nil {
-				t.Fatalf("the stream did not end within %v; seen: %+.200v", patience, r.stream.seen)
+				t.Fatalf("neither a message nor the end of the stream within %v; seen: %+.200v", patience, r.stream.seen)
 			}
 			if ev.data != "" {
 				all = append(all, decodeAll(t, []byte(ev.data))...)
+				deadline = time.Now().Add(patience)
 			}
 		}
 	}

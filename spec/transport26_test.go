@@ -472,15 +472,7 @@ func testT2622(t *testing.T) {
 		request(11, "tools/call", obj{"name": "ask", "inputResponses": 1}),
 		request(12, "tools/call", obj{"name": "ask", "requestState": 1}),
 	} {
-		r := e.send26(t, m)
-		got := r.response(t)
-		if got.Error == nil {
-			t.Errorf("%v: result %s, want an error", m, got.Result)
-			continue
-		}
-		if code := got.Error.Code; code != -32602 || r.status != 400 {
-			t.Errorf("%v: HTTP %d and %d %q, want 400 and -32602", m, r.status, code, got.Error.Message)
-		}
+		e.send26(t, m).fails(t, 400, -32602)
 	}
 	// Codes of our own stay out of the whole range that JSON-RPC reserves (basic, "Error Codes").
 	if err := e.h.Drain(t.Context()); err != nil {

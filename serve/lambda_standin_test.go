@@ -74,7 +74,7 @@ type call struct {
 	done     chan struct{} // closed when the answer has been taken
 }
 
-const lambdaPatience = 20 * time.Second
+const lambdaPatience = 2 * time.Minute
 
 // newStandIn returns a function without instances. start runs the program that is to be one.
 func newStandIn(t *testing.T, start program) *standIn {

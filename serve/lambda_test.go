@@ -323,8 +323,8 @@ func TestLambdaSessionsSpanInstances(t *testing.T) {
 func TestLambdaStreamsEndInTime(t *testing.T) {
 	t.Parallel()
 	f := demoFunction(t, "MCP_STORE_URL="+redisURL(t))
-	f.timeout = 2 * time.Second
 	f.warm(3)
+	f.timeout = 5 * time.Second // of which a tenth is for the end
 	session := f.connect(t, "2025-11-25", nil)
 	f.until("stream that was opened again", func() bool {
 		f.mu.Lock()
@@ -342,7 +342,9 @@ func TestLambdaStreamsEndInTime(t *testing.T) {
 func TestLambdaCallOutlivesItsInvocation(t *testing.T) {
 	t.Parallel()
 	f := demoFunction(t)
-	f.timeout, f.limit = 2*time.Second, 1
+	f.limit = 1
+	f.warm(1)
+	f.timeout = 10 * time.Second // of which a tenth is for the end
 	steps := make(chan float64, 100)
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "v1"}, &mcp.ClientOptions{
 		ProgressNotificationHandler: func(_ context.Context, req *mcp.ProgressNotificationClientRequest) { steps <- req.Params.Progress },
@@ -353,7 +355,7 @@ func TestLambdaCallOutlivesItsInvocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = session.Close() })
-	res, err := callTool(t, session, "countdown", map[string]int{"from": 14, "delay_ms": 200})
+	res, err := callTool(t, session, "countdown", map[string]int{"from": 14, "delay_ms": 900})
 	wantText(t, res, err, "Counted down from 14.")
 	for want := 1.0; want <= 14; want++ {
 		select {
@@ -373,7 +375,7 @@ func TestLambdaCallOutlivesItsInvocation(t *testing.T) {
 func TestLambdaTimeIsUp(t *testing.T) {
 	t.Parallel()
 	f := newStandIn(t, inProcess(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })))
-	f.timeout = 2 * time.Second
+	f.timeout = 5 * time.Second
 	if got := f.ask(t, f.request(t, http.MethodGet, "/", nil)); got.err != nil || got.status != http.StatusGatewayTimeout {
 		t.Errorf("%+v, want 504", got)
 	}

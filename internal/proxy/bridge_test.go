@@ -23,7 +23,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/schematest"
 )
 
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // A client is at the other end of a bridge.
 type client struct {

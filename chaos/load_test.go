@@ -37,12 +37,12 @@ func troubleTime(t testing.TB) time.Duration {
 }
 
 // servers starts replicas that share a store, and note in a ledger what they charge.
-func servers(t testing.TB, n int, storeURL, ledgerURL string) *e2e.Cluster {
+func servers(t testing.TB, n int, storeURL, ledgerURL string, env ...string) *e2e.Cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes its time")
 	}
-	return e2e.Replicas(t, n, e2e.Command("./chaos/internal/server"), e2e.Env("MCP_STORE_URL="+storeURL, "CHAOS_LEDGER_URL="+ledgerURL))
+	return e2e.Replicas(t, n, e2e.Command("./chaos/internal/server"), e2e.Env(append(env, "MCP_STORE_URL="+storeURL, "CHAOS_LEDGER_URL="+ledgerURL)...))
 }
 
 // sharedStore is the URL of the Redis that the tests share, with names of the test's own.

@@ -73,6 +73,33 @@ func executions(t testing.TB, rawURL string) map[string]int {
 	return out
 }
 
+// forever returns the names in a Redis that match a pattern and do not expire.
+func forever(t testing.TB, rawURL, pattern string) (names []string) {
+	t.Helper()
+	opt, err := rueidis.ParseURL(rawURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt.ForceSingleClient, opt.DisableCache = true, true
+	client, err := rueidis.NewClient(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	keys, err := client.Do(ctx, client.B().Keys().Pattern(pattern).Build()).AsStrSlice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		if ttl, err := client.Do(ctx, client.B().Ttl().Key(key).Build()).AsInt64(); err != nil || ttl == -1 {
+			names = append(names, key)
+		}
+	}
+	return names
+}
+
 // sweep removes what a test has left in a Redis that is not ours alone.
 func sweep(rawURL string) {
 	opt, err := rueidis.ParseURL(rawURL)

@@ -1,5 +1,5 @@
-// Command server is what the chaos tests run: one tool that may run twice, one that must not and leaves
-// a mark in Redis each time it does, and one that asks its client.
+// Command server is what the chaos tests run: tools that may run twice, tools that must not and leave
+// a mark in Redis each time they do, and tools that ask their client.
 package main
 
 import (
@@ -37,6 +37,8 @@ func main() {
 		Annotations: &mcp.ToolAnnotations{IdempotentHint: true},
 	}, confirm)
 	mcp.AddTool(server, asTask(&mcp.Tool{Name: "charge"}), book.charge)
+	mcp.AddTool(server, &mcp.Tool{Name: "transfer"}, book.charge) // a task when it takes long, see MCP_TASK_AFTER
+	mcp.AddTool(server, asTask(&mcp.Tool{Name: "approve"}), book.approve)
 	serve.Main(server)
 }
 
@@ -126,18 +128,49 @@ type chargeInput struct {
 
 // charge has its effect first and then takes its time, as those tools do that one would rather not have run twice.
 func (l *ledger) charge(ctx context.Context, req *mcp.CallToolRequest, in chargeInput) (*mcp.CallToolResult, any, error) {
-	if l.client == nil {
-		return nil, nil, errors.New("no ledger: CHAOS_LEDGER_URL is not set")
-	}
-	// The mark is made even if the caller is gone: it stands for the effect, which is not taken back either.
-	err := l.client.Do(context.WithoutCancel(ctx), l.client.B().Rpush().Key(l.list).Element(in.Key).Build()).Error()
-	if err != nil {
-		return nil, nil, fmt.Errorf("not charged: %w", err)
+	if err := l.mark(ctx, in.Key); err != nil {
+		return nil, nil, err
 	}
 	if err := in.walk(ctx, req); err != nil {
 		return nil, nil, err
 	}
 	return text("charged " + in.Key), nil, nil
+}
+
+// approve is a charge in two parts, between which it asks. Each leaves its mark.
+func (l *ledger) approve(ctx context.Context, req *mcp.CallToolRequest, in chargeInput) (*mcp.CallToolResult, any, error) {
+	answer, answered := req.Params.InputResponses["sure"].(*mcp.ElicitResult)
+	part := in.Key + " before"
+	if answered {
+		part = in.Key + " after"
+	}
+	if err := l.mark(ctx, part); err != nil {
+		return nil, nil, err
+	}
+	if err := in.walk(ctx, req); err != nil {
+		return nil, nil, err
+	}
+	if answered {
+		return text(fmt.Sprint(answer.Action, " ", req.Params.RequestState)), nil, nil
+	}
+	return &mcp.CallToolResult{
+		InputRequests: mcp.InputRequestMap{"sure": &mcp.ElicitParams{
+			Message:         "Sure?",
+			RequestedSchema: map[string]any{"type": "object", "properties": map[string]any{"sure": map[string]any{"type": "boolean"}}},
+		}},
+		RequestState: in.Key,
+	}, nil, nil
+}
+
+// mark notes that something has had its effect, even if the caller is gone: the effect is not taken back either.
+func (l *ledger) mark(ctx context.Context, what string) error {
+	if l.client == nil {
+		return errors.New("no ledger: CHAOS_LEDGER_URL is not set")
+	}
+	if err := l.client.Do(context.WithoutCancel(ctx), l.client.B().Rpush().Key(l.list).Element(what).Build()).Error(); err != nil {
+		return fmt.Errorf("not charged: %w", err)
+	}
+	return nil
 }
 
 func text(s string) *mcp.CallToolResult {

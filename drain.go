@@ -12,6 +12,9 @@ import "context"
 // one takes over what it can, all other calls end in an error; it then returns ctx's error.
 func (h *Handler) Drain(ctx context.Context) error {
 	h.calls.Close()
+	if h.tasks != nil {
+		h.tasks.Rest()
+	}
 	h.stateless.EndListens()
 	if h.replica != nil {
 		h.stateful.SendAway(true)
@@ -19,7 +22,7 @@ func (h *Handler) Drain(ctx context.Context) error {
 	var err error
 	select {
 	case <-h.calls.Idle():
-		select { // none is begun any more: what begins a task is a call
+		select { // none is begun any more: what begins a task is a call, and none is taken over
 		case <-h.tasksDone():
 		case <-ctx.Done():
 			err = context.Cause(ctx)

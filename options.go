@@ -82,8 +82,8 @@ type Options struct {
 	TaskTTL time.Duration
 	// TaskKeep is how long the end of a task can be seen, at least. Zero means 15 minutes.
 	TaskKeep time.Duration
-	// MaxTasks bounds the tasks that this replica works on at a time, MaxTasksPerPrincipal those of one principal other
-	// than "". Tasks that wait for their client do not count. Zero means 10 000 and 1 000.
+	// MaxTasks bounds the handlers that work on tasks at this replica at a time, until they return, MaxTasksPerPrincipal those of one principal
+	// other than "". Tasks that wait for their client do not count. Zero means 10 000 and 1 000.
 	MaxTasks, MaxTasksPerPrincipal int
 }
 

@@ -102,6 +102,7 @@ const (
 	everything trouble = iota
 	onlyDrains
 	onlyOutages
+	amongTasks
 )
 
 // world is one schedule.
@@ -113,6 +114,10 @@ type world struct {
 	shared *memory.Memory
 	audit  *audit
 	start  time.Time
+	opts   sluice.Options
+	model  func() *mcp.Server // what each replica serves
+	player func(ctx context.Context, rng *rand.Rand, n int)
+	settle func() // looks whether all is well again; nil: nothing to see
 
 	mu      sync.Mutex
 	sites   []*sitetest.Site
@@ -141,6 +146,10 @@ func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 		t: t, seed: seed, kind: kind, sum: sum, shared: memory.New(), audit: newAudit(), start: time.Now(),
 		ran: make(map[string]int), seen: make(map[string]string), pending: make(map[string]bool), dropped: make(map[string]bool),
 	}
+	w.model, w.player = w.server, w.session
+	if kind == amongTasks {
+		w.playTasks()
+	}
 	rng := rand.New(rand.NewPCG(seed, 0))
 	w.sites = make([]*sitetest.Site, 2+rng.IntN(3))
 	for i := range w.sites {
@@ -152,7 +161,7 @@ func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 	quiet := make(chan struct{}) // closed when trouble ends
 	var players, troubles sync.WaitGroup
 	for i := range 2 + rng.IntN(3) {
-		players.Go(func() { w.session(ctx, rand.New(rand.NewPCG(seed, uint64(1+i))), i) })
+		players.Go(func() { w.player(ctx, rand.New(rand.NewPCG(seed, uint64(1+i))), i) })
 	}
 	troubles.Go(func() { w.makeTrouble(rng, quiet) })
 	time.Sleep(length)
@@ -171,6 +180,9 @@ func play(t *testing.T, seed uint64, kind trouble, sum *tally) {
 		still := slices.Sorted(maps.Keys(w.pending))
 		w.mu.Unlock()
 		w.errorf("calls have not ended 3 minutes after the last trouble: %v", still)
+	}
+	if w.settle != nil {
+		w.settle()
 	}
 	cancel()
 	for _, s := range w.sites {
@@ -238,8 +250,9 @@ func (w *world) launch(i int) *sitetest.Site {
 		}
 		return sitetest.Done
 	}
-	server := w.server()
-	return sitetest.NewSite(w.t, name, way, sluice.Options{KeepAlive: time.Second, Logger: slog.New(slog.NewTextHandler(scribe{w, name}, nil))}, func() *mcp.Server { return server })
+	server, opts := w.model(), w.opts
+	opts.KeepAlive, opts.Logger = time.Second, slog.New(slog.NewTextHandler(scribe{w, name}, nil))
+	return sitetest.NewSite(w.t, name, way, opts, func() *mcp.Server { return server })
 }
 
 // scribe writes a replica's log into the script.
@@ -278,6 +291,8 @@ func (w *world) makeTrouble(rng *rand.Rand, quiet <-chan struct{}) {
 		}
 		what, long := rng.IntN(8), between(rng, 20*time.Millisecond, 8*time.Second)
 		switch w.kind {
+		case amongTasks:
+			what %= 7 // a log that is lost takes the parameters of a task with it
 		case onlyDrains:
 			what = 2
 		case onlyOutages:

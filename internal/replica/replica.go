@@ -130,6 +130,7 @@ func (r *Replica) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		begun := time.Now() // the store counts from a moment between this and its answer, which may be long in coming
 		err := r.renew(ctx)
 		if (err != nil) != failing { // say it once, not every second
 			failing = err != nil
@@ -140,7 +141,7 @@ func (r *Replica) keep(ctx context.Context) {
 				r.failed()
 				go r.lost()
 			}
-			renewed = time.Now()
+			renewed = begun
 		}
 	}
 }

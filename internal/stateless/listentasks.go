@@ -50,7 +50,7 @@ func (p *Endpoint) watchTasks(ctx context.Context, l *listen, c *call) (*taskTel
 			continue
 		}
 		known[id] = true
-		_, _, err := p.Tasks.Keeper.Get(ctx, id, c.principal)
+		_, err := p.Tasks.Keeper.Look(ctx, id, c.principal)
 		switch {
 		case err == nil:
 			t.ids = append(t.ids, id)
@@ -111,10 +111,13 @@ func (t *taskTeller) say(ctx context.Context, id string) {
 	if t.told[id] == r.Mark {
 		return
 	}
-	t.told[id], t.over[id] = r.Mark, r.Status.Final()
 	meta := wire.SetMembers([]byte("{}"), wire.Pair{Key: wire.MetaSubscriptionID, Value: []byte(t.listen.run.ID)})
 	params := wire.SetMembers(r.AppendDetail(nil, result), wire.Pair{Key: "_meta", Value: meta})
-	_ = t.listen.offer("notifications/tasks", params) // a listener that does not read has been ended
+	// Nobody else waits for this listener. One that is slow to read hears the later how its tasks are, and a thousand at once do not end it.
+	rn := t.listen.run
+	if rn.Send(ctx, wire.AppendCall(nil, "", "notifications/tasks", t.listen.restore(params))) == nil {
+		t.told[id], t.over[id] = r.Mark, r.Status.Final()
+	}
 }
 
 // withTasks adds the tasks that were agreed to to an acknowledgement.

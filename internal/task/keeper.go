@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/large"
@@ -27,6 +28,9 @@ var (
 	// ErrTooManyOfYours: it works on as many of this principal as it may.
 	ErrTooManyOfYours = fmt.Errorf("%w of this client", ErrTooMany)
 )
+
+// maxID bounds an ID, in bytes. Ours are shorter, and nobody need look for longer ones.
+const maxID = 64
 
 // maxRecord keeps a record below what a value of the store may have, in bytes.
 const maxRecord = 900 << 10
@@ -54,23 +58,30 @@ type Keeper struct {
 	stop    context.CancelFunc
 	workers sync.WaitGroup
 	owners  chan struct{} // has an element when another replica has begun to work on tasks
+	doubts  chan struct{} // has an element when this replica was out of touch with the others
+	resting atomic.Bool   // takes nothing over
 
-	mu      sync.Mutex
-	working map[string]*work // by task ID
-	by      map[string]int   // by principal
-	leaving bool
-	idle    chan struct{} // closed when no work is left; nil while nobody waits
+	mu       sync.Mutex
+	working  map[string]*work // by task ID
+	handlers int              // that have not returned, also those whose task is over
+	by       map[string]int   // handlers, by principal
+	leaving  bool
+	idle     chan struct{} // closed when no work is left; nil while nobody waits
 
-	watching sync.Mutex // apart from mu, because it is held while the store is asked for topics
-	sub      store.Subscription
-	heard    map[string]map[*Watch]struct{} // by task ID
+	subscribing chan struct{} // held by who changes what sub has; a channel, because the store is asked meanwhile
+	sub         store.Subscription
+	hearing     sync.Mutex
+	heard       map[string]map[*Watch]struct{} // by task ID
 }
 
 // New returns a keeper that works on nothing yet.
 func New(c Config) *Keeper {
-	k := &Keeper{Config: c, working: make(map[string]*work), by: make(map[string]int), heard: make(map[string]map[*Watch]struct{}), owners: make(chan struct{}, 1)}
+	k := &Keeper{
+		Config: c, working: make(map[string]*work), by: make(map[string]int), heard: make(map[string]map[*Watch]struct{}),
+		owners: make(chan struct{}, 1), doubts: make(chan struct{}, 1), subscribing: make(chan struct{}, 1),
+	}
 	k.ctx, k.stop = context.WithCancel(context.Background())
-	k.pages = pages{store: c.Store, replica: c.Name, shared: c.Replica != nil, enlisted: k.tellOwner}
+	k.pages = pages{store: c.Store, replica: c.Name, shared: c.Replica != nil, enlisted: k.tellOwner, roster: make(chan struct{}, 1)}
 	return k
 }
 
@@ -81,12 +92,26 @@ func (k *Keeper) Start() {
 	}
 }
 
+// Rest has this replica take nothing over any more, because it is about to leave.
+func (k *Keeper) Rest() { k.resting.Store(true) }
+
+// start runs f on a goroutine that Close waits for. It reports false when this replica leaves, and does nothing then.
+func (k *Keeper) start(f func()) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.leaving {
+		return false
+	}
+	k.workers.Go(f)
+	return true
+}
+
 // Close leaves what is being worked on to other replicas, as if this one had died.
 func (k *Keeper) Close() {
 	k.mu.Lock()
 	k.leaving = true
 	for _, w := range k.working {
-		w.cancel(errLost)
+		w.cancel(errLeft)
 	}
 	k.mu.Unlock()
 	k.stop()
@@ -95,27 +120,32 @@ func (k *Keeper) Close() {
 
 func recordKey(id string) string { return "task:" + id }
 
-var errLost = errors.New("another replica has taken the task over")
+var (
+	errLost = errors.New("another replica has taken the task over")
+	errLeft = errors.New("left for other replicas to go on with")
+)
 
 // Create keeps a new task and returns it; r has what its caller knows. It is in the store when it returns, and
-// begins with [Keeper.Begin]. Errors: ErrTooMany, store.ErrUnavailable.
+// begins with [Keeper.Begin]. Errors: ErrTooMany, ErrTooLarge, store.ErrUnavailable.
 func (k *Keeper) Create(ctx context.Context, r *Record, params json.RawMessage) (*Record, error) {
 	now := time.Now()
 	r.ID, r.Mark = rand.Text(), rand.Text()
 	r.Created, r.Updated = now.UnixMilli(), now.UnixMilli()
 	r.Status, r.Owner, r.Round = Working, k.Name, 1
-	if err := k.reserve(r.ID, r.Principal, false); err != nil {
+	if err := k.reserve(r, false); err != nil {
 		return nil, err
 	}
-	err := k.create(ctx, r, params)
-	if err != nil {
-		k.release(r.ID, r.Principal)
+	if err := k.create(ctx, r, params); err != nil {
+		k.giveBack(r)
 		return nil, err
 	}
 	return r, nil
 }
 
 func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) (err error) {
+	if len(params) > large.Max { // the log would drop its beginning
+		return ErrTooLarge
+	}
 	if r.Params, err = large.Write(ctx, k.Store, "task-in:"+r.ID, params, r.kept(time.Now())); err != nil {
 		return err
 	}
@@ -128,7 +158,7 @@ func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) 
 	}
 	// The page comes with the record and not after it: nobody would look for a task that is on no page.
 	paged := make(chan error, 1)
-	go func() { paged <- k.pages.add(ctx, r.ID) }()
+	go func() { paged <- k.pages.add(ctx, r.ID, r.until()) }()
 	err = k.Store.Create(ctx, recordKey(r.ID), raw, r.kept(time.Now()))
 	if page := <-paged; err == nil {
 		err = page
@@ -142,13 +172,7 @@ func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) 
 
 // Get returns a task of a principal, and its result if it is completed. Errors: ErrUnknown, store.ErrUnavailable.
 func (k *Keeper) Get(ctx context.Context, id, principal string) (*Record, json.RawMessage, error) {
-	r, _, err := k.load(ctx, id)
-	if err == nil && r.Principal != principal {
-		err = ErrUnknown
-	}
-	if err == nil && k.overdue(r) {
-		r, err = k.change(ctx, id, func(r *Record) (bool, error) { return r.expired(time.Now()), nil })
-	}
+	r, err := k.Look(ctx, id, principal)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -158,6 +182,25 @@ func (k *Keeper) Get(ctx context.Context, id, principal string) (*Record, json.R
 	}
 	return r, result, err
 }
+
+// Look is [Keeper.Get] without the result, which may be large.
+func (k *Keeper) Look(ctx context.Context, id, principal string) (*Record, error) {
+	r, _, err := k.load(ctx, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Principal != principal:
+		return nil, ErrUnknown
+	case !k.overdue(r):
+		return r, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return k.change(ctx, id, func(r *Record) (bool, error) { return k.overdue(r) && r.expired(time.Now()), nil })
+}
+
+// patience is how long a client waits to hear what has become of a change when the store does not say.
+const patience = 2 * time.Second
 
 // grace is how far the clocks of replicas may differ before one fails what another works on.
 const grace = 5 * time.Second
@@ -171,6 +214,9 @@ func (k *Keeper) overdue(r *Record) bool {
 }
 
 func (k *Keeper) load(ctx context.Context, id string) (*Record, []byte, error) {
+	if len(id) > maxID {
+		return nil, nil, ErrUnknown
+	}
 	raw, err := k.Store.Get(ctx, recordKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil, ErrUnknown
@@ -186,7 +232,8 @@ func (k *Keeper) load(ctx context.Context, id string) (*Record, []byte, error) {
 }
 
 // change writes what f makes of a record, which f may be asked several times. When f reports false, nothing is written. It
-// returns the record as it is then.
+// returns the record as it is then. Once it has tried to write, it returns when it knows what has become of that, or when ctx ends:
+// a record that says what its writer does not know would be nobody's for ever.
 func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, error)) (*Record, error) {
 	for {
 		r, raw, err := k.load(ctx, id)
@@ -222,9 +269,12 @@ func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, e
 		case errors.Is(err, store.ErrNotFound):
 			return nil, ErrUnknown
 		default:
-			// Nothing is known of the outcome. What stands there now says it.
-			if now, _, e := k.load(ctx, id); e != nil || now.Mark != next.Mark {
+			written, e := k.written(ctx, id, next.Mark)
+			if e != nil {
 				return nil, fmt.Errorf("changing a task: %w", err)
+			}
+			if !written {
+				continue // writing again keeps out what may still be on its way, too
 			}
 		}
 		k.tell(id)
@@ -232,19 +282,52 @@ func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, e
 	}
 }
 
+// written finds out whether a write was made of which nothing is known. Errors: ctx's.
+func (k *Keeper) written(ctx context.Context, id, mark string) (bool, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		r, _, err := k.load(ctx, id)
+		switch {
+		case err == nil:
+			return r.Mark == mark, nil
+		case errors.Is(err, ErrUnknown):
+			return false, nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
 // Update takes the answers of the client. check refuses one that is not what was asked for; nothing is taken then. The last answer
 // that is missing makes this replica work on the task, with round. Errors: ErrUnknown, ErrTooMany,
 // store.ErrUnavailable, those of check.
 func (k *Keeper) Update(ctx context.Context, id, principal string, answers map[string]json.RawMessage, check func(Ask, json.RawMessage) error, round Round) error {
-	reserved, begun := false, false
-	r, err := k.change(ctx, id, func(r *Record) (bool, error) {
+	done := make(chan error, 1)
+	// Once it has begun to take the task, the client's patience is no measure: see change.
+	if !k.start(func() { done <- k.update(ctx, id, principal, answers, check, round) }) {
+		return store.ErrUnavailable
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("updating a task: %w: %w", store.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+func (k *Keeper) update(client context.Context, id, principal string, answers map[string]json.RawMessage, check func(Ask, json.RawMessage) error, round Round) error {
+	var reserved *Record
+	begun := false
+	r, err := k.change(k.ctx, id, func(r *Record) (bool, error) {
 		begun = false
 		if r.Principal != principal {
 			return false, ErrUnknown
 		}
 		now := time.Now()
-		if r.expired(now) {
-			return true, nil
+		if k.overdue(r) {
+			return r.expired(now), nil
 		}
 		for key, a := range answers {
 			if ask, outstanding := r.Asked[key]; outstanding && r.Status == InputRequired {
@@ -256,17 +339,21 @@ func (k *Keeper) Update(ctx context.Context, id, principal string, answers map[s
 		took, all := r.answer(answers, now)
 		if all {
 			// A place on this replica's pages comes before the task is its own, or nobody would look for it.
-			if !reserved {
-				if err := k.reserve(id, principal, false); err != nil {
+			if reserved == nil {
+				if err := k.reserve(r, false); err != nil {
+					if client.Err() != nil {
+						err = store.ErrUnavailable
+					}
 					return false, err
 				}
-				reserved = true
-				if err := k.pages.add(ctx, id); err != nil {
+				reserved = r
+				if err := k.pages.add(k.ctx, id, r.until()); err != nil {
 					return false, err
 				}
 			}
 			r.own(k.Name, now)
 			r.Round++
+			r.Lost = 0
 			begun = true
 		}
 		return took, nil
@@ -274,9 +361,9 @@ func (k *Keeper) Update(ctx context.Context, id, principal string, answers map[s
 	switch {
 	case err == nil && begun:
 		k.Begin(r, round)
-	case reserved:
+	case reserved != nil && k.ctx.Err() == nil:
 		k.pages.remove(id)
-		k.release(id, principal)
+		k.giveBack(reserved)
 	}
 	return err
 }
@@ -300,6 +387,8 @@ type cancelNote struct {
 // Cancel asks for the end of a task. One that nobody works on ends at once; of another one, the replica that does is told.
 // Errors: ErrUnknown, store.ErrUnavailable.
 func (k *Keeper) Cancel(ctx context.Context, id, principal string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	r, err := k.change(ctx, id, func(r *Record) (bool, error) {
 		switch {
 		case r.Principal != principal:

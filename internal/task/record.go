@@ -55,6 +55,8 @@ type Record struct {
 	Owner string `json:"owner,omitempty"`
 	// Claims is how often the task has changed hands. With Owner it is the fence: who finds another number has lost the task.
 	Claims int `json:"claims,omitempty"`
+	// Lost is how many replicas were lost in this round.
+	Lost int `json:"lost,omitempty"`
 	// Round counts from 1.
 	Round int `json:"round"`
 	// Mark tells one write from all others.
@@ -80,10 +82,11 @@ type Record struct {
 // ends is when the task must have come to its end.
 func (r *Record) ends() time.Time { return time.UnixMilli(r.Created + r.TTL) }
 
+// until is when the record is forgotten.
+func (r *Record) until() time.Time { return r.ends().Add(time.Duration(r.Keep) * time.Millisecond) }
+
 // kept is how long the store keeps the record from now on.
-func (r *Record) kept(now time.Time) time.Duration {
-	return max(time.Second, r.ends().Add(time.Duration(r.Keep)*time.Millisecond).Sub(now))
-}
+func (r *Record) kept(now time.Time) time.Duration { return max(time.Second, r.until().Sub(now)) }
 
 // clone returns a copy that may be changed.
 func (r *Record) clone() *Record {
@@ -176,9 +179,11 @@ func (r *Record) expired(now time.Time) bool {
 	if r.Status.Final() || now.Before(r.ends()) {
 		return false
 	}
-	r.fail(wire.Internal("The task took longer than its time to live"), now)
+	r.fail(tooLong(), now)
 	return true
 }
+
+func tooLong() *wire.Error { return wire.Internal("The task took longer than its time to live") }
 
 // shorten keeps a text to what a status message may have, whole characters of it.
 func shorten(s string) string {

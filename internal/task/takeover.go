@@ -3,7 +3,9 @@ package task
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -25,16 +27,27 @@ const (
 
 // watchOwners takes over the tasks of replicas that are lost. Nobody has to ask for them.
 func (k *Keeper) watchOwners() {
-	timer := time.NewTimer(glance)
+	timer := time.NewTimer(look) // all may have been lost before this one began
 	defer timer.Stop()
+	doubtful := false
 	for {
 		select {
 		case <-timer.C:
 		case <-k.owners:
+		case <-k.doubts:
+			doubtful = true
 		case <-k.ctx.Done():
 			return
 		}
-		others, err := k.lookAround()
+		var err error
+		if doubtful {
+			err = k.mend(k.ctx)
+			doubtful = err != nil
+		}
+		others := false
+		if err == nil {
+			others, err = k.lookAround()
+		}
 		if err != nil && k.ctx.Err() == nil {
 			k.Log.Debug("owners of tasks not looked at", "error", err)
 		}
@@ -57,7 +70,15 @@ func (k *Keeper) lookAround() (others bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for owner, count := range roster {
+	if k.pages.astray(roster) {
+		if err := k.pages.again(ctx); err != nil {
+			return true, err
+		}
+	}
+	if k.resting.Load() {
+		return false, nil
+	}
+	for owner, listed := range roster {
 		if owner == k.Name {
 			continue
 		}
@@ -69,7 +90,7 @@ func (k *Keeper) lookAround() (others bool, err error) {
 		if alive {
 			continue
 		}
-		if err := k.inherit(k.ctx, owner, count); err != nil {
+		if err := k.inherit(k.ctx, owner, listed); err != nil {
 			return others, err
 		}
 	}
@@ -77,16 +98,47 @@ func (k *Keeper) lookAround() (others bool, err error) {
 }
 
 // inherit goes on with the tasks of a dead replica. What it does can be done again from the start, by any replica.
-func (k *Keeper) inherit(ctx context.Context, dead string, count int) error {
+func (k *Keeper) inherit(ctx context.Context, dead string, listed listing) error {
 	var ids []string
-	for n := range count {
+	written := make([][]byte, listed.Pages)
+	for n := range written {
 		raw, err := k.Store.Get(ctx, pageKey(dead, n))
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		ids = append(ids, strings.Fields(string(raw))...)
+		if fields := strings.Fields(string(raw)); len(fields) > 0 { // the first is the page's version
+			ids, written[n] = append(ids, fields[1:]...), raw
+		}
 	}
 	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // others are at it, too
+	err := each(ids, func(id string) error { return k.claim(ctx, id, dead) })
+	if err != nil {
+		return err // and is done again
+	}
+	for n, raw := range written {
+		if raw == nil {
+			continue
+		}
+		// What has been written since says that it lives after all: it keeps that, and its place.
+		err := k.Store.Swap(ctx, pageKey(dead, n), raw, nil, time.Second)
+		if errors.Is(err, store.ErrConflict) {
+			return nil
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return changeRoster(ctx, k.Store, func(r map[string]listing) bool {
+		if r[dead] != listed { // another one has been here, or it lives after all, and says so
+			return false
+		}
+		delete(r, dead)
+		return true
+	})
+}
+
+// each calls f for each ID, several at a time, and returns one of the errors. A task that is unknown is none.
+func each(ids []string, f func(id string) error) error {
 	var (
 		all   sync.WaitGroup
 		slots = make(chan struct{}, atOnce)
@@ -97,7 +149,7 @@ func (k *Keeper) inherit(ctx context.Context, dead string, count int) error {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if err := k.claim(ctx, id, dead); err != nil && !errors.Is(err, ErrUnknown) {
+			if err := f(id); err != nil && !errors.Is(err, ErrUnknown) {
 				mu.Lock()
 				defer mu.Unlock()
 				worst = err
@@ -105,22 +157,7 @@ func (k *Keeper) inherit(ctx context.Context, dead string, count int) error {
 		})
 	}
 	all.Wait()
-	if worst != nil {
-		return worst // and is done again
-	}
-	for n := range count {
-		if err := k.Store.Delete(ctx, pageKey(dead, n)); err != nil {
-			return err
-		}
-	}
-	return changeRoster(ctx, k.Store, func(r map[string]int) bool {
-		n, there := r[dead]
-		if n > count { // it lives after all, and has come by more
-			return false
-		}
-		delete(r, dead)
-		return there
-	})
+	return worst
 }
 
 // claim takes a task over from a dead replica: it is worked on here if it may run again, and ends otherwise.
@@ -129,17 +166,19 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 	if err != nil || r.Owner != dead || r.Status.Final() {
 		return err
 	}
-	goesOn := func(r *Record) bool { return r.Repeatable && !r.CancelWanted && r.Claims < maxClaims }
+	goesOn := func(r *Record) bool { return r.Repeatable && !r.CancelWanted && r.Lost < maxClaims }
 	mine := goesOn(r)
 	if mine {
-		if err := k.reserve(id, r.Principal, true); err != nil {
+		if err := k.reserve(r, true); err != nil {
 			return err
 		}
-		if err := k.pages.add(ctx, id); err != nil {
-			k.release(id, r.Principal)
+		if err := k.pages.add(ctx, id, r.until()); err != nil {
+			k.pages.remove(id)
+			k.giveBack(r)
 			return err
 		}
 	}
+	reserved := r
 	begun := false
 	r, err = k.change(ctx, id, func(r *Record) (bool, error) {
 		begun = false
@@ -154,6 +193,7 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 			r.fail(lost(r), now)
 		default:
 			r.own(k.Name, now)
+			r.Lost++
 			begun = true
 		}
 		return true, nil
@@ -163,13 +203,9 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 		k.Begin(r, k.Resume(r))
 		return nil
 	}
-	if mine {
+	if mine && ctx.Err() == nil {
 		k.pages.remove(id)
-		principal := ""
-		if r != nil {
-			principal = r.Principal
-		}
-		k.release(id, principal)
+		k.giveBack(reserved)
 	}
 	return err
 }
@@ -183,11 +219,39 @@ func lost(r *Record) *wire.Error {
 	return e
 }
 
-// Doubt mends what has been lost while this replica was out of touch with the others.
+// Doubt has this replica look after what may have been lost while it was out of touch with the others. It does not wait.
 func (k *Keeper) Doubt() {
-	ctx, cancel := context.WithTimeout(k.ctx, 10*time.Second)
-	defer cancel()
-	if err := k.pages.again(ctx); err != nil {
-		k.Log.Warn("the tasks of this replica are not listed", "error", err)
+	select {
+	case k.doubts <- struct{}{}:
+	default:
 	}
+}
+
+// mend writes the pages anew, which others may have done away with, and gives up tasks that are theirs now: a handler that says nothing
+// would not hear of it before its end.
+func (k *Keeper) mend(ctx context.Context) error {
+	if err := k.pages.again(ctx); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	here := make(map[string]*work, len(k.working))
+	for id, w := range k.working {
+		if w.record != nil {
+			here[id] = w
+		}
+	}
+	k.mu.Unlock()
+	return each(slices.Collect(maps.Keys(here)), func(id string) error {
+		r, _, err := k.load(ctx, id)
+		switch w := here[id]; {
+		case errors.Is(err, ErrUnknown):
+			w.cancel(errLost)
+		case err != nil:
+		case r.Status.Final() || r.Owner != k.Name || r.Claims != w.record.Claims:
+			w.cancel(errLost)
+		case r.CancelWanted:
+			w.cancel(ErrCancelled)
+		}
+		return err
+	})
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -642,108 +641,5 @@ func TestTaskAfter(t *testing.T) {
 				time.Sleep(time.Minute)
 			})
 		})
-	}
-}
-
-// TestTasksUnderTrouble plays random trouble in virtual time. Whatever happens to the replicas, every task whose handle a client has
-// ends in its right result or one definite error, and none runs twice that must not.
-func TestTasksUnderTrouble(t *testing.T) {
-	t.Parallel()
-	for seed := range sitetest.EnvInt("SLUICE_TASK_SCHEDULES", 30) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { tasksUnderTrouble(t, uint64(seed)) })
-		})
-	}
-}
-
-func tasksUnderTrouble(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(7, seed))
-	cl, ran := newTasks(t, 3)
-	var mu sync.Mutex
-	sites := slices.Clone(cl.Sites)
-	pick := func(n int) *sitetest.Site {
-		mu.Lock()
-		defer mu.Unlock()
-		return sites[n%len(sites)]
-	}
-	replace := func(i int) {
-		mu.Lock()
-		defer mu.Unlock()
-		sites[i] = cl.Add(taskServer(ran))
-	}
-	type task struct{ id, tool, name string }
-	var (
-		tasks   []task
-		clients sync.WaitGroup
-		c       = taskClient{caps: taskCaps}
-	)
-	for n := range 30 {
-		tool := []string{"work", "pay", "ask"}[rng.IntN(3)]
-		begin, long, at := time.Duration(rng.IntN(20000))*time.Millisecond, rng.IntN(8000), rng.IntN(3)
-		dice := rand.New(rand.NewPCG(seed, uint64(n)))
-		clients.Go(func() {
-			time.Sleep(begin)
-			name := fmt.Sprint(n)
-			r, err := c.do(t.Context(), pick(at), "tools/call", tool, fmt.Sprintf(`"name":%q,"arguments":{"ID":%q,"MS":%d}`, tool, name, long))
-			if err != nil || r.TaskID == "" {
-				return // it knows of no task
-			}
-			mu.Lock()
-			tasks = append(tasks, task{r.TaskID, tool, name})
-			mu.Unlock()
-			if tool != "ask" {
-				return
-			}
-			for range 100 { // two clients' worth of answers, some twice
-				time.Sleep(time.Duration(dice.IntN(1500)) * time.Millisecond)
-				key := []string{"a.1", "b.1"}[dice.IntN(2)]
-				_, _ = c.do(t.Context(), pick(dice.IntN(3)), "tasks/update", r.TaskID, fmt.Sprintf(`"taskId":%q,"inputResponses":{%q:{"action":"accept","content":{"x":%q}}}`, r.TaskID, key, key[:1]))
-			}
-		})
-	}
-	for range 8 {
-		time.Sleep(time.Duration(rng.IntN(4000)) * time.Millisecond)
-		i := rng.IntN(3)
-		s := pick(i)
-		switch rng.IntN(4) {
-		case 0:
-			s.Kill()
-			replace(i)
-		case 1:
-			s.Freeze()
-			time.Sleep(time.Duration(rng.IntN(8000)) * time.Millisecond)
-			s.Unfreeze()
-		case 2:
-			s.Tap.GoAway()
-			time.Sleep(time.Duration(rng.IntN(6000)) * time.Millisecond)
-			s.Tap.ComeBack()
-		case 3:
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(3000))*time.Millisecond)
-			_ = s.Handler.Drain(ctx)
-			cancel()
-			s.Kill()
-			replace(i)
-		}
-	}
-	clients.Wait()
-	time.Sleep(time.Minute)
-	for _, task := range tasks {
-		r := c.get(t, pick(0), task.id)
-		times := ran.of(task.tool + " " + task.name)
-		switch {
-		case r.State == "completed" && task.tool == "ask" && r.text() == "ab kept "+task.name:
-		case r.State == "completed" && task.tool != "ask" && r.text() == "done "+task.name:
-		case r.State == "failed" && task.tool == "pay" && r.Error.Code == -31011:
-		case r.State == "failed" && r.Error.Code == -31011 && strings.Contains(r.Message, "one after the other"):
-		default:
-			t.Errorf("seed %d: %s %s: %+v", seed, task.tool, task.name, r)
-		}
-		if task.tool == "pay" && times > 1 {
-			t.Errorf("seed %d: pay %s ran %d times", seed, task.name, times)
-		}
-	}
-	if len(tasks) == 0 {
-		t.Errorf("seed %d: no task was begun", seed)
 	}
 }

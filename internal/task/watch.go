@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -28,43 +29,79 @@ func (k *Keeper) Watch(ctx context.Context, ids []string) (*Watch, error) {
 	for i, id := range ids {
 		topics[i] = recordKey(id)
 	}
-	k.watching.Lock()
-	defer k.watching.Unlock()
-	if k.sub == nil {
-		sub, err := k.Store.Subscribe(ctx, topics...)
-		if err != nil {
-			return nil, err
-		}
-		k.sub = sub
-		k.workers.Go(func() { k.hear(sub) })
-	} else if err := k.sub.Add(ctx, topics...); err != nil {
-		return nil, err
+	select {
+	case k.subscribing <- struct{}{}:
+		defer func() { <-k.subscribing }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("watching tasks: %w: %w", store.ErrUnavailable, context.Cause(ctx))
 	}
+	k.hearing.Lock()
 	for _, id := range ids {
 		if k.heard[id] == nil {
 			k.heard[id] = make(map[*Watch]struct{})
 		}
 		k.heard[id][w] = struct{}{}
 	}
+	k.hearing.Unlock()
+	if err := k.subscribe(ctx, topics); err != nil {
+		k.forget(w)
+		return nil, err
+	}
 	return w, nil
 }
 
-// Close ends the watch.
-func (w *Watch) Close() {
-	k := w.k
-	k.watching.Lock()
-	defer k.watching.Unlock()
-	var alone []string
+// subscribe is called by one goroutine at a time.
+func (k *Keeper) subscribe(ctx context.Context, topics []string) error {
+	if k.sub != nil {
+		return k.sub.Add(ctx, topics...)
+	}
+	sub, err := k.Store.Subscribe(ctx, topics...)
+	if err != nil {
+		return err
+	}
+	if !k.start(func() { k.hear(sub) }) {
+		_ = sub.Close()
+		return store.ErrUnavailable
+	}
+	k.sub = sub
+	return nil
+}
+
+// forget drops a watch, and returns the topics that nobody else watches.
+func (k *Keeper) forget(w *Watch) (alone []string) {
+	k.hearing.Lock()
+	defer k.hearing.Unlock()
 	for _, id := range w.ids {
 		if delete(k.heard[id], w); len(k.heard[id]) == 0 {
 			delete(k.heard, id)
 			alone = append(alone, recordKey(id))
 		}
 	}
+	return alone
+}
+
+// Close ends the watch. It takes no longer than a moment.
+func (w *Watch) Close() {
+	k := w.k
+	alone := k.forget(w)
+	if len(alone) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	select {
+	case k.subscribing <- struct{}{}:
+		defer func() { <-k.subscribing }()
+	case <-ctx.Done():
+		return // what is heard for nobody is dropped
+	}
+	k.hearing.Lock()
+	alone = slices.DeleteFunc(alone, func(topic string) bool { // who has come meanwhile needs it
+		return k.heard[strings.TrimPrefix(topic, recordKey(""))] != nil
+	})
+	k.hearing.Unlock()
 	if len(alone) > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = k.sub.Remove(ctx, alone...) // what is heard for nobody is dropped
+		_ = k.sub.Remove(ctx, alone...)
 	}
 }
 
@@ -99,7 +136,7 @@ func (k *Keeper) hear(sub store.Subscription) {
 			if !ok {
 				return
 			}
-			k.watching.Lock()
+			k.hearing.Lock()
 			if m.Topic == "" { // something may have been missed
 				for id, watches := range k.heard {
 					for w := range watches {
@@ -111,7 +148,7 @@ func (k *Keeper) hear(sub store.Subscription) {
 			for w := range k.heard[id] {
 				w.note(id)
 			}
-			k.watching.Unlock()
+			k.hearing.Unlock()
 		case <-k.ctx.Done():
 			return
 		}

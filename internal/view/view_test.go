@@ -201,6 +201,7 @@ func TestStatus(t *testing.T) {
 	}{
 		"alone":          {1, http.StatusNotFound, false, false, http.StatusNotFound, ""},
 		"to come again":  {1, http.StatusServiceUnavailable, false, false, http.StatusServiceUnavailable, "1"},
+		"one too many":   {1, http.StatusTooManyRequests, false, false, http.StatusTooManyRequests, "1"},
 		"behind another": {1, http.StatusNotFound, false, true, http.StatusOK, ""},
 		"in a batch":     {1, http.StatusNotFound, true, false, http.StatusOK, ""},
 	} {

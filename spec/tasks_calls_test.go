@@ -32,12 +32,12 @@ func (e *env) extensions(t *testing.T) (capabilities, extensions obj) {
 func testK01(t *testing.T) {
 	e := serveTasks(t)
 	_, has := e.extensions(t)
-	if diff := cmp.Diff(obj{extension: obj{}}, has); diff != "" {
-		t.Errorf("the extensions of server/discover: %s", diff)
+	if diff := cmp.Diff(obj{}, has[extension]); diff != "" {
+		t.Errorf("the extension in server/discover: %s", diff)
 	}
 	without := func(c *config) { c.options.NoTasks = true }
 	for what, e := range map[string]*env{"no tool has tasks": serve(t), "tasks are off": serveTasks(t, without)} {
-		if _, has := e.extensions(t); has != nil {
+		if _, has := e.extensions(t); has[extension] != nil {
 			t.Errorf("%s, and server/discover says %v", what, has)
 		}
 	}

@@ -315,12 +315,14 @@ func object(t *testing.T, data []byte) obj {
 	return o
 }
 
+// late reports whether the answer took so long that it has begun as a stream, as on a machine that is busy. Its status is that of the
+// stream then, and an error is an event on it (T26-23).
+func (r *reply) late() bool { return r.stream != nil && r.took >= 250*time.Millisecond }
+
 // fails demands the HTTP status and a JSON-RPC error with the code, as JSON, and returns the error.
 func (r *reply) fails(t *testing.T, status, code int) message {
 	t.Helper()
-	// On a machine that is busy an answer may take so long that it has begun as a stream. Its status is that of the stream then, and
-	// the error an event on it (T26-23).
-	if late := r.stream != nil && r.took >= 250*time.Millisecond; !late {
+	if !r.late() {
 		r.has(t, status)
 	}
 	if r.stream == nil {

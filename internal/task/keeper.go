@@ -235,7 +235,7 @@ func (k *Keeper) load(ctx context.Context, id string) (*Record, []byte, error) {
 // returns the record as it is then. Once it has tried to write, it returns when it knows what has become of that, or when ctx ends:
 // a record that says what its writer does not know would be nobody's for ever.
 func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, error)) (*Record, error) {
-	for {
+	for pause := 10 * time.Millisecond; ; {
 		r, raw, err := k.load(ctx, id)
 		if err != nil {
 			return nil, err
@@ -273,8 +273,14 @@ func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, e
 			if e != nil {
 				return nil, fmt.Errorf("changing a task: %w", err)
 			}
-			if !written {
-				continue // writing again keeps out what may still be on its way, too
+			if !written { // writing again keeps out what may still be on its way, too
+				select {
+				case <-time.After(pause): // a store may take no writes and answer reads all the time
+					pause = min(2*pause, time.Second)
+					continue
+				case <-ctx.Done():
+					return nil, fmt.Errorf("changing a task: %w", err)
+				}
 			}
 		}
 		k.tell(id)

@@ -418,12 +418,12 @@ func TestCreateFails(t *testing.T) {
 	virtually(t, func(t *testing.T) {
 		b := newBench(t)
 		s := b.replica("me")
-		for _, op := range []string{"create", "put"} { // the record, and the page
+		for op, kind := range map[string]string{"create": "task:", "put": "task-own"} { // the record, and the page
 			b.store.set(func(o, key string) error {
-				if strings.HasPrefix(key, "lease") {
+				if !strings.HasPrefix(key, kind) {
 					return nil
 				}
-				return away(op)(o, key)
+				return away(op, "swap")(o, key)
 			}, nil)
 			r, err := s.Create(t.Context(), &Record{TTL: 1e7, Keep: 1e5}, nil)
 			if r != nil || !errors.Is(err, store.ErrUnavailable) {

@@ -32,8 +32,8 @@ func TestTakeover(t *testing.T) {
 		"it was to be cancelled": {[]func(*Record){repeatable}, mark, Cancelled, 0},
 		"it was, and may not":    {nil, mark, Cancelled, 0},
 		"its time is over":       {[]func(*Record){repeatable, func(r *Record) { r.TTL = 2 }}, nil, Failed, wire.CodeInternal},
-		"too often":              {[]func(*Record){repeatable, func(r *Record) { r.Claims = maxClaims }}, nil, Failed, wire.CodeReplicaLost},
-		"once more":              {[]func(*Record){repeatable, func(r *Record) { r.Claims = maxClaims - 1 }}, nil, Completed, 0},
+		"too often":              {[]func(*Record){repeatable, func(r *Record) { r.Lost = maxClaims }}, nil, Failed, wire.CodeReplicaLost},
+		"once more":              {[]func(*Record){repeatable, func(r *Record) { r.Lost = maxClaims - 1 }}, nil, Completed, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtually(t, func(t *testing.T) {
@@ -288,28 +288,31 @@ func (b *bench) listed(t *testing.T, name string) (ids []string, pages int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range roster[name] {
+	for n := range roster[name].Pages {
 		raw, err := b.store.Get(t.Context(), pageKey(name, n))
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			t.Fatal(err)
 		}
-		ids = append(ids, strings.Fields(string(raw))...)
+		if words := strings.Fields(string(raw)); len(words) > 0 { // the first is the page's version
+			ids = append(ids, words[1:]...)
+		}
 	}
-	return ids, roster[name]
+	return ids, roster[name].Pages
 }
 
 func TestPages(t *testing.T) {
 	virtually(t, func(t *testing.T) {
 		b := newBench(t)
 		told := 0
-		p := &pages{store: b.store, replica: "me", shared: true, enlisted: func(context.Context) { told++ }}
+		p := &pages{store: b.store, replica: "me", shared: true, enlisted: func(context.Context) { told++ }, roster: make(chan struct{}, 1)}
+		until := time.Now().Add(time.Hour)
 		add := func(from, to int) {
 			t.Helper()
 			var all sync.WaitGroup
 			for i := from; i < to; i++ {
 				all.Go(func() {
 					for range 2 { // again is no more
-						if err := p.add(t.Context(), fmt.Sprint("id", i)); err != nil {
+						if err := p.add(t.Context(), fmt.Sprint("id", i), until); err != nil {
 							t.Error(err)
 						}
 					}
@@ -318,7 +321,7 @@ func TestPages(t *testing.T) {
 			all.Wait()
 		}
 		b.store.set(func(op, _ string) error {
-			if op == "put" {
+			if op == "put" || op == "swap" {
 				time.Sleep(time.Millisecond) // in which all others come
 			}
 			return nil
@@ -389,9 +392,9 @@ func TestPagesOutage(t *testing.T) {
 		b := newBench(t)
 		var p *pages
 		for _, op := range []string{"get", "create", "put"} {
-			p = &pages{store: b.store, replica: "me", shared: true, enlisted: func(context.Context) {}}
+			p = &pages{store: b.store, replica: "me", shared: true, enlisted: func(context.Context) {}, roster: make(chan struct{}, 1)}
 			b.store.set(away(op), nil)
-			if err := p.add(t.Context(), "a"); !errors.Is(err, store.ErrUnavailable) {
+			if err := p.add(t.Context(), "a", time.Now()); !errors.Is(err, store.ErrUnavailable) {
 				t.Errorf("without %s: %v", op, err)
 			}
 			p.remove("a")
@@ -404,13 +407,13 @@ func TestPagesOutage(t *testing.T) {
 		}, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := p.add(ctx, "b"); !errors.Is(err, store.ErrUnavailable) {
+		if err := p.add(ctx, "b", time.Now()); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("when it takes too long: %v", err)
 		}
 		time.Sleep(2 * time.Minute)
-		alone := &pages{store: b.store, replica: "me"}
+		alone := &pages{store: b.store, replica: "me", roster: make(chan struct{}, 1)}
 		b.store.set(away("put", "get", "create", "swap"), nil)
-		if err := errors.Join(alone.add(t.Context(), "a"), alone.again(t.Context()), alone.retire(t.Context())); err != nil {
+		if err := errors.Join(alone.add(t.Context(), "a", time.Now()), alone.again(t.Context()), alone.retire(t.Context())); err != nil {
 			t.Errorf("who shares with nobody lists nothing: %v", err)
 		}
 		alone.remove("a")

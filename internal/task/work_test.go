@@ -134,7 +134,7 @@ func TestClose(t *testing.T) {
 		s.stop()
 		<-idle
 		<-s.Idle()
-		if err := <-cause; !errors.Is(err, errLost) {
+		if err := <-cause; !errors.Is(err, errLeft) {
 			t.Errorf("its work was told %v", err)
 		}
 		s.is(t, id, Working)
@@ -223,11 +223,11 @@ func TestWatch(t *testing.T) {
 		changed(both, sorted(id, other)...)
 		both.Close()
 		third.Close()
-		there.watching.Lock()
+		there.hearing.Lock()
 		if len(there.heard) > 0 {
 			t.Errorf("nobody listens, and %v is heard", there.heard)
 		}
-		there.watching.Unlock()
+		there.hearing.Unlock()
 	})
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // Persist makes the stream durable: from now on an event is in the log before it is
-// shown. Nothing may have been shown yet. With prime, an event without
+// shown. A stream of which something has been shown stays as it is. With prime, an event without
 // data comes first, whose ID the client can resume from before anything was said.
 //
 // A store that takes nothing for so long that a client may give up must not cost a call its end: the stream is then adrift. What
@@ -20,7 +20,7 @@ import (
 func (s *Stream) Persist(log store.Log, name string, prime bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deaf {
+	if s.deaf || s.next > int64(len(s.events)) {
 		return
 	}
 	k := s.keep()

@@ -20,9 +20,14 @@ type Reader struct {
 // stream over from the reader before: a client that comes back may be
 // faster than the news that its old connection is dead.
 func (s *Stream) Attach(after int64) *Reader {
-	r := &Reader{s: s, pos: after + 1}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.attach(after + 1)
+}
+
+// attach begins to read at an event. s.mu is held.
+func (s *Stream) attach(pos int64) *Reader {
+	r := &Reader{s: s, pos: pos}
 	if s.reader != nil {
 		s.reader.taken = true
 		s.reader.rouse()
@@ -37,13 +42,25 @@ func (s *Stream) Attach(after int64) *Reader {
 // that is still here, also when the stream was abandoned. It returns nil if the stream has ended, and nothing is left.
 func (s *Stream) AttachUnread() *Reader {
 	s.mu.Lock()
-	s.deaf = false
-	first, nothing := s.next-int64(len(s.events)), s.ended && len(s.events) == 0
-	s.mu.Unlock()
-	if nothing {
+	defer s.mu.Unlock()
+	if s.ended && len(s.events) == 0 {
 		return nil
 	}
-	return s.Attach(first - 1)
+	s.deaf, s.wanted = false, true
+	return s.attach(s.next - int64(len(s.events)))
+}
+
+// Spend takes what [Reader.Whole] has returned out of the stream, for whoever has shown it to do with it what he likes. It reports false
+// when another reader has it, too, or may yet.
+func (r *Reader) Spend() bool {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted || s.reader != r {
+		return false
+	}
+	s.events, s.bytes = nil, 0
+	return true
 }
 
 // Rouse wakes whoever waits, though there may be nothing new.
@@ -90,12 +107,15 @@ func (r *Reader) Released() (retry time.Duration, released bool) {
 }
 
 // Whole returns the stream's events when it has ended and has only responses (none, if it
-// was cancelled), so that it needs no stream. speaks reports that there is a message,
+// was cancelled, or another reader has taken it over), so that it needs no stream. speaks reports that there is a message,
 // so that it does need one. Nothing is marked as shown.
 func (r *Reader) Whole() (responses []Event, whole, speaks bool) {
 	s := r.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.taken || s.ended && len(s.events) == 0 {
+		return nil, true, false
+	}
 	for i := range s.events {
 		if s.events[i].Kind == Message {
 			return nil, false, true

@@ -82,7 +82,8 @@ type Stream struct {
 	shown  int64 // events below it may be shown
 	owed   int   // responses still to come
 	ended  bool
-	deaf   bool  // nobody will ever read
+	deaf   bool  // nobody reads, or will before the request is repeated
+	wanted bool  // it was, so what is shown once may be asked for again
 	err    error // why nothing will be shown any more
 
 	reader  *Reader
@@ -252,12 +253,12 @@ func (s *Stream) End() {
 	_ = s.append(Event{Kind: End})
 }
 
-// Abandon says that nobody reads a volatile stream any more: its client is gone and has no event ID to come back with. What is
-// written is dropped from now on, but for the response, which it gets if it repeats its request: see [Stream.AttachUnread].
+// Abandon says that the client of a volatile stream is gone and has no event ID to come back with. What is written is dropped from now
+// on, but for the response: it may repeat its request, see [Stream.AttachUnread]. Nothing happens when it has, and reads already.
 func (s *Stream) Abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.volatile() {
+	if s.volatile() && s.reader == nil {
 		keep := 0
 		if s.ended {
 			keep = min(1, len(s.events)) // it has come a moment ago
@@ -438,7 +439,7 @@ func (s *Stream) Settled() bool {
 	return s.settled()
 }
 
-// Abandoned reports whether nobody will ever read the stream, see [Stream.Abandon].
+// Abandoned reports whether nobody reads the stream any more, see [Stream.Abandon].
 func (s *Stream) Abandoned() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

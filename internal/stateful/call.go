@@ -50,8 +50,9 @@ type call struct {
 	extra     *mcp.RequestExtra
 	token     []byte
 	principal string
-	key       string // an idempotency key, or ""
-	batch     bool   // other calls share its stream
+	key       string        // an idempotency key, or ""
+	keep      chan struct{} // has an element while its stream is made durable, see keeps; nil until it is
+	batch     bool          // other calls share its stream
 }
 
 func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
@@ -112,13 +113,36 @@ func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st
 	return c, inFlight, nil
 }
 
+// keeps waits until nobody makes the stream of a call durable: the request may come again while the first response is about to. The next
+// may when done is called.
+func (p *Endpoint) keeps(c *call) (done func()) {
+	p.keeping.Lock()
+	if c.keep == nil {
+		c.keep = make(chan struct{}, 1)
+	}
+	p.keeping.Unlock()
+	c.keep <- struct{}{}
+	return func() { <-c.keep }
+}
+
+var errShown = errors.New("some of the stream has been shown without IDs")
+
 // view shows the stream of calls. When it becomes visible, its events go through the log, for the client to come back to.
 func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, calls ...*call) view.View {
 	return view.View{
 		Begin: func() error {
+			if len(calls) > 0 {
+				defer p.keeps(calls[0])()
+				if st.Durable() {
+					return nil
+				}
+			}
 			err := s.KeepStream(r.Context(), st, p.pending(calls))
 			if err == nil && p.leaving() {
 				st.Release(answer.RetryAfter) // it became visible too late for Drain to see it
+			}
+			if err == nil && !st.Durable() {
+				err = errShown
 			}
 			return err
 		},

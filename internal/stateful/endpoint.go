@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
@@ -49,6 +50,7 @@ type Endpoint struct {
 	Config
 	connections connections
 	drained     atomic.Bool // nothing is in flight any more
+	keeping     sync.Mutex  // guards call.keep of all calls
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc

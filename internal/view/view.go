@@ -67,7 +67,7 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 	// timer nor a channel to be waited for with (1 of 16 µs, 300 bytes).
 	runtime.Gosched()
 	if responses, whole, _ := rd.Whole(); whole && len(responses) > 0 {
-		v.writeWhole(w, responses)
+		v.writeWhole(w, rd, responses)
 		return
 	}
 	timer, ok := n.timers.Get().(*time.Timer)
@@ -84,10 +84,10 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 	for {
 		responses, whole, speaks := rd.Whole()
 		if whole && len(responses) > 0 {
-			v.writeWhole(w, responses)
+			v.writeWhole(w, rd, responses)
 			return
 		}
-		if whole { // cancelled: there is nothing to say, and the stream says so by ending
+		if whole { // cancelled, or taken over: there is nothing to say, and the stream says so by ending
 			n.Show(w, r, st, rd, v)
 			return
 		}
@@ -100,7 +100,7 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 		case <-timer.C:
 		case <-done:
 			if !timeIsUp(r) || v.TimeUp == nil {
-				v.gone()
+				v.gone(rd)
 				return
 			}
 			done = nil
@@ -118,8 +118,12 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 }
 
 // writeWhole answers with the responses of a call, or of a batch, in one body.
-func (v View) writeWhole(w http.ResponseWriter, responses []run.Event) {
-	defer reuse(responses)
+func (v View) writeWhole(w http.ResponseWriter, rd *run.Reader, responses []run.Event) {
+	defer func() {
+		if rd.Spend() {
+			reuse(responses)
+		}
+	}()
 	if !v.Batch {
 		switch responses[0].Status {
 		case http.StatusServiceUnavailable, http.StatusTooManyRequests:
@@ -197,7 +201,7 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 			return
 		}
 		if out.err != nil {
-			v.gone()
+			v.gone(rd)
 			return
 		}
 		select {
@@ -215,13 +219,14 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 				v.TimeUp()
 				continue
 			}
-			v.gone()
+			v.gone(rd)
 			return
 		}
 	}
 }
 
-func (v View) gone() {
+func (v View) gone(rd *run.Reader) {
+	rd.Detach() // first: who has taken the stream over is not gone
 	if v.Gone != nil {
 		v.Gone()
 	}

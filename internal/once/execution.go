@@ -32,13 +32,13 @@ func (x *execution) nothing(err error) { x.answer = answer{err: err, unknown: tr
 
 // enter returns what is known here of a call. mine is true for the first who asks: he has to find out.
 func (k *Calls) enter(c *Call, r *run.Run) (x *execution, mine bool) {
-	name := c.name()
+	name, series, printed := c.name(), c.series(), c.print() // what is large takes its time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if x = k.here[name]; x != nil {
 		return x, false
 	}
-	x = &execution{name: name, series: c.series(), print: c.print(), run: r, done: make(chan struct{})}
+	x = &execution{name: name, series: series, print: printed, run: r, done: make(chan struct{})}
 	k.here[name] = x
 	return x, true
 }
@@ -62,17 +62,15 @@ func (k *Calls) forget(x *execution) {
 	delete(k.here, x.name)
 }
 
-// cancelHere cancels what runs here with a key. It reports whether there was something.
-func (k *Calls) cancelHere(series string) (found bool) {
+// cancelHere cancels what runs here with a key, or waits for another replica.
+func (k *Calls) cancelHere(series string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for name, x := range k.here {
 		if strings.HasPrefix(name, series) {
 			x.run.Cancel()
-			found = true
 		}
 	}
-	return found
 }
 
 // Client is who has sent a request with a key. The zero value has not left.
@@ -113,14 +111,25 @@ func notBegun(err error) bool {
 	return ok && e.Code == wire.CodeBusy || errors.Is(err, store.ErrClosed)
 }
 
-// retold is a message as another request for the same call is to have it.
-func retold(data, token []byte) []byte {
-	if wire.Unquote(wire.Member(data, "method")) != "notifications/progress" {
-		return data
+// retold is a message of the run that executes a call as another run for the same call is to have it; nil if it is not.
+func (c *Call) retold(data []byte, from, to *run.Run) []byte {
+	params := wire.Member(data, "params")
+	switch wire.Unquote(wire.Member(data, "method")) {
+	case "notifications/progress":
+		if c.Token == nil {
+			return nil
+		}
+		return wire.ReplaceMember(data, "params", wire.ReplaceMember(params, "progressToken", c.Token))
+	case "notifications/message":
+		if c.Reaches != nil && !c.Reaches(wire.Member(params, "level")) {
+			return nil
+		}
 	}
-	if token == nil {
+	switch {
+	case from.Stream == to.Stream: // of a batch, or of HTTP+SSE: it is there already
+		return nil
+	case wire.Member(data, "id") != nil && (to.Owner == "" || from.Owner != to.Owner): // only the session that is asked can answer
 		return nil
 	}
-	params := wire.Member(data, "params")
-	return wire.ReplaceMember(data, "params", wire.ReplaceMember(params, "progressToken", token))
+	return data
 }

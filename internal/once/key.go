@@ -73,8 +73,12 @@ type Call struct {
 	Answers [2]json.RawMessage
 	// Token is the progress token of this very request, raw; nil if it wants to hear of no progress.
 	Token []byte
+	// Reaches reports whether this very request wants to hear of log messages of a level, given as raw JSON; nil: of all.
+	Reaches func(level []byte) bool
 	// Repeatable reports whether the call may run again when its replica is lost. It is asked only then.
 	Repeatable func() bool
+
+	printed string // print, once it was asked for
 }
 
 // series names all calls that have the key, whatever answers they bring.
@@ -89,12 +93,17 @@ func (c *Call) name() string {
 }
 
 // print tells calls with the same key apart that ask for different things.
-func (c *Call) print() string { return digest(c.Revision, canonical(c.Arguments)) }
+func (c *Call) print() string {
+	if c.printed == "" {
+		c.printed = digest(c.Revision, canonical(c.Arguments))
+	}
+	return c.printed
+}
 
 func digest(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
-		h.Write(append([]byte(p), 0)) // none of them has a zero byte
+		fmt.Fprintf(h, "%d:%s", len(p), p) // no part can end as the next one begins, whatever bytes they have
 	}
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:24])
 }

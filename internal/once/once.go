@@ -88,7 +88,7 @@ func (k *Calls) Do(r *run.Run, c *Call, client *Client, execute func() (json.Raw
 			return nil, errOther
 		}
 		stop := x.run.Copy(func(data []byte) {
-			if m := retold(data, c.Token); m != nil {
+			if m := c.retold(data, x.run, r); m != nil {
 				_ = r.Stream.Offer(m) // the outcome is what matters
 			}
 		})
@@ -114,8 +114,8 @@ func (k *Calls) decide(x *execution, c *Call, client *Client, execute func() (js
 		case x.run.Err() != nil && !mine:
 			x.nothing(run.ErrCancelled)
 			return
-		case err != nil:
-			x.nothing(k.told(err))
+		case err != nil: // all who ask meanwhile are told at once: the store may be slow to fail
+			x.answer = answer{err: k.told(err)}
 			return
 		case mine && (x.run.Err() != nil || !client.begin()):
 			go k.void(x.name, rec)
@@ -184,7 +184,9 @@ func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mi
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound): // somebody was faster
 		return rec, false, nil
 	}
-	go k.void(name, next)
+	if next.Outcome == nil { // that nobody knows what it has done stays
+		go k.void(name, next)
+	}
 	return rec, false, fmt.Errorf("claiming an idempotency key: %w", err)
 }
 
@@ -353,9 +355,11 @@ const noteCancel = "cancel-once"
 
 // Cancel cancels the call with a key, wherever it runs. A call that is unknown or over is no error.
 func (k *Calls) Cancel(ctx context.Context, c *Call) {
-	if k.cancelHere(c.series()) || k.Replica == nil {
+	k.cancelHere(c.series())
+	if k.Replica == nil {
 		return
 	}
+	// Also when there is something here: it may only wait for what another replica executes.
 	if err := k.Replica.Broadcast(ctx, noteCancel, c.series()); err != nil {
 		k.Log.Warn("a call is not cancelled that may run at another replica", "error", err)
 	}

@@ -154,9 +154,30 @@ func onceServer(ran *executions) *mcp.Server {
 	add("fail", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
 		return nil, &wire.Error{Code: 7, Message: fmt.Sprint("failed ", ran.of("fail "+in.ID)), Data: json.RawMessage(`{"a":1}`)}
 	})
+	add("unwritable", nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) {
+		return &mcp.CallToolResult{Content: []mcp.Content{}, StructuredContent: unwritable{}}, nil
+	})
+	add("log", nil, func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		time.Sleep(time.Second)
+		_ = req.Session.Log(ctx, &mcp.LoggingMessageParams{Level: "info", Data: "x"})
+		return sitetest.Text("logged"), nil
+	})
+	add("ask", nil, func(ctx context.Context, req *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
+		time.Sleep(time.Second)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		if _, err := req.Session.Elicit(ctx, &mcp.ElicitParams{Message: "?", RequestedSchema: json.RawMessage(`{"type":"object","properties":{}}`)}); err != nil {
+			return sitetest.Text("not asked"), nil
+		}
+		return sitetest.Text("asked"), nil
+	})
 	add("panic", nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) { panic("by the tool") })
 	return s
 }
+
+type unwritable struct{}
+
+func (unwritable) MarshalJSON() ([]byte, error) { panic("by the type") }
 
 // eachEra plays in every revision, over three replicas.
 func eachEra(t *testing.T, opts sluice.Options, play func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions)) {
@@ -216,6 +237,11 @@ func TestOnce(t *testing.T) {
 		again, _ := k.end(t, cl.Sites[1], "p2", "p", "panic", `{}`)
 		if first != again || !strings.HasPrefix(first, "error ") || ran.of("panic ") != 1 {
 			t.Errorf("a panic: %s, then %s, after %d calls", first, again, ran.of("panic "))
+		}
+		for i := range 3 {
+			if got, _ := k.end(t, cl.Sites[i/2], fmt.Sprint("u", i), "u", "unwritable", `{}`); !strings.HasPrefix(got, "error ") || ran.of("unwritable ") != 1 {
+				t.Errorf("a result that cannot be written: %s, after %d calls", got, ran.of("unwritable "))
+			}
 		}
 		time.Sleep(11 * time.Minute)
 		check(1, "a", "pay", `{"ID":"1"}`, "done 1, time 5")
@@ -348,6 +374,79 @@ func TestOnceWhenTheReplicaDies(t *testing.T) {
 				again, _ := k.end(t, cl.Sites[2], "c3", "a", tool, args)
 				if !strings.HasPrefix(first, want) || again != first {
 					t.Errorf("got %s, and then %s", first, again)
+				}
+			})
+		})
+	}
+}
+
+// That nobody knows what a call has done stays, also when the store does not say whether it has noted it.
+func TestOnceWhenItIsUnsureThatTheReplicaDied(t *testing.T) {
+	t.Parallel()
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+		args := `{"ID":"1","MS":5000}`
+		_, _ = k.end(t, cl.Sites[1], "c0", "", "pay", `{"ID":"0"}`) // the session is here
+		go func() { _, _ = k.send(t.Context(), cl.Sites[0], "c1", "a", "pay", args) }()
+		time.Sleep(100 * time.Millisecond)
+		cl.Sites[0].Kill()
+		time.Sleep(10 * time.Second)
+		cl.Sites[1].Tap.Before = func(op string) sitetest.Fate {
+			if op == "swap" {
+				return sitetest.Unsure
+			}
+			return sitetest.Done
+		}
+		_, _ = k.end(t, cl.Sites[1], "c2", "a", "pay", args)
+		cl.Sites[1].Tap.Before = nil
+		time.Sleep(time.Minute)
+		if got, _ := k.end(t, cl.Sites[2], "c3", "a", "pay", args); !strings.HasPrefix(got, lost) || ran.of("pay 1") != 1 {
+			t.Errorf("got %s after %d calls", got, ran.of("pay 1"))
+		}
+	})
+}
+
+// A call is cancelled through a replica that waits for its end, too.
+func TestOnceCancelledWhereItIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+		if k.Client != nil {
+			return // there it is the request that is cancelled
+		}
+		args := `{"ID":"1","MS":60000}`
+		for _, at := range cl.Sites[:2] {
+			go func() { _, _ = k.send(t.Context(), at, "c1", "a", "pay", args) }()
+			time.Sleep(100 * time.Millisecond)
+		}
+		body := `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"c1","_meta":{"io.github.sluice-mcp/idempotencyKey":"a","io.github.sluice-mcp/tool":"pay"}}}`
+		a, err := k.raw(t.Context(), cl.Sites[1], body, map[string]string{"Mcp-Method": "notifications/cancelled"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.WantStatus(t, "cancelling", http.StatusAccepted)
+		if got, _ := k.end(t, cl.Sites[2], "c2", "a", "pay", args); got != `error {"code":-32603,"message":"The call was cancelled by its client"}` {
+			t.Error(got)
+		}
+	})
+}
+
+// Who repeats a call in another session, or request, is not asked what only the first can answer, nor told what he has not asked to hear.
+func TestOnceIsRetoldToWhomItConcerns(t *testing.T) {
+	t.Parallel()
+	for tool, want := range map[string]string{"ask": "not asked", "log": "logged"} {
+		t.Run(tool, func(t *testing.T) {
+			t.Parallel()
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+				other := k
+				if k.Client != nil {
+					other.Client = sitetest.NewClient(k.Version)
+					other.Open(t, cl.Sites[0], cl.Sites[0])
+					k.Post(t, cl.Sites[0], sitetest.SetLevel("info")).Message(t)
+				}
+				go func() { _, _ = k.send(t.Context(), cl.Sites[0], "c1", "a", tool, `{}`) }()
+				time.Sleep(100 * time.Millisecond)
+				got, said := other.end(t, cl.Sites[0], "c2", "a", tool, `{}`)
+				if got != want || len(said) != 0 {
+					t.Errorf("got %s, after %v", got, said)
 				}
 			})
 		})

@@ -173,6 +173,13 @@ func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra
 	return nil
 }
 
+// Hears reports whether the client wants to hear of log messages of a level, given as raw JSON.
+func (s *Session) Hears(level []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return wire.LevelReaches(level, s.rec.LogLevel)
+}
+
 // SetLogLevel notes the level of logging/setLevel.
 func (s *Session) SetLogLevel(ctx context.Context, level string) error {
 	return s.update(ctx, func(r *Record) { r.LogLevel = level })

@@ -211,8 +211,15 @@ func (p *Endpoint) appendOnce(dst []byte, c *call) ([]byte, error) {
 		Revision:   c.session.Version(),
 		Arguments:  params.Arguments,
 		Token:      c.token,
+		Reaches:    c.session.Hears,
 		Repeatable: c.repeatable,
-	}, nil, func() (json.RawMessage, error) { return p.appendResult(nil, c) })
+	}, nil, func() (result json.RawMessage, err error) {
+		err = c.session.Engine.Safely(c.run.Method, func() error { // others wait for the end, also if it is a panic
+			result, err = p.appendResult(nil, c)
+			return err
+		})
+		return result, err
+	})
 	return append(dst, result...), err
 }
 

@@ -23,8 +23,15 @@ func (p *Endpoint) appendOnce(dst []byte, rn *run.Run, c *call) ([]byte, error) 
 		Arguments:  c.params.Arguments,
 		Answers:    [2]json.RawMessage{c.params.InputResponses, c.params.RequestState},
 		Token:      c.meta.ProgressToken,
+		Reaches:    func(level []byte) bool { return wire.LevelReaches(level, wire.Unquote(c.meta.LogLevel)) },
 		Repeatable: func() bool { return p.repeatable(rn, c) },
-	}, c.client, func() (json.RawMessage, error) { return p.appendResult(nil, rn, c) })
+	}, c.client, func() (result json.RawMessage, err error) {
+		err = c.engine.Safely(rn.Method, func() error { // others wait for the end, also if it is a panic
+			result, err = p.appendResult(nil, rn, c)
+			return err
+		})
+		return result, err
+	})
 	return append(dst, result...), err
 }
 

@@ -178,7 +178,11 @@ type unbroken struct {
 	err   error  // what comes after them
 
 	resumable, ended bool
+	vain             int // how often it has begun anew since it last had an event
 }
+
+// maxVain bounds how often a stream that has nothing is begun anew, one second apart at most.
+const maxVain = 8
 
 // Read implements [io.Reader].
 func (u *unbroken) Read(p []byte) (int, error) {
@@ -227,6 +231,16 @@ func (u *unbroken) fill() {
 
 // again goes on with another response to the same request.
 func (u *unbroken) again() bool {
+	if u.vain++; u.vain > maxVain {
+		return false
+	}
+	select { // a server that ends each stream at once must not be asked as fast as it can answer
+	case <-time.After(min(time.Second, 10*time.Millisecond<<(u.vain-1))):
+	case <-u.req.Context().Done():
+		u.cancel()
+		u.ended = true
+		return false
+	}
 	resp, err := u.send()
 	if err != nil {
 		return false
@@ -256,6 +270,9 @@ func (u *unbroken) see(event []byte) {
 			data = append(append(data, value...), '\n')
 		}
 		u.resumable = u.resumable || bytes.HasPrefix(line, []byte("id:"))
+	}
+	if len(data) > 0 {
+		u.vain = 0
 	}
 	var m struct {
 		Method string          `json:"method"`

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,34 @@ func TestCallIsNotInDoubt(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A server that ends the stream of a call again and again, without a word, is not asked as fast as it can answer, nor for ever. The
+// parameters stay the caller's own: with them he may make another call.
+func TestCallWhoseStreamsAreEmpty(t *testing.T) {
+	t.Parallel()
+	empty := func(req *http.Request) (*http.Response, error) {
+		head := http.Header{"Content-Type": {"text/event-stream"}}
+		return &http.Response{StatusCode: http.StatusOK, Header: head, Body: io.NopCloser(strings.NewReader(":\n\n")), Request: req}, nil
+	}
+	var ran, sent atomic.Int32
+	way := func(req *http.Request) (*http.Response, error) {
+		sent.Add(1)
+		return empty(req)
+	}
+	cs, _ := connectBreaking(t, "2026-07-28", &ran, slices.Repeat([]func(*http.Request) (*http.Response, error){way}, 1000), 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	params := &mcp.CallToolParams{Name: "silent"}
+	if _, err := tasks.Call(ctx, cs, params, nil); err == nil {
+		t.Error("no error")
+	}
+	if ctx.Err() != nil || sent.Load() > 50 {
+		t.Errorf("sent %d times", sent.Load())
+	}
+	if len(params.Meta) != 0 {
+		t.Errorf("the parameters have become %v", params.Meta)
 	}
 }
 

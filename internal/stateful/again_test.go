@@ -281,3 +281,33 @@ func TestRepeatedAndCancelled(t *testing.T) {
 		}
 	})
 }
+
+// A key in a header does not say which call of a batch it is for.
+func TestKeyOfABatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ran := &paid{}
+		cl := sitetest.NewCluster(t, 0, sluice.Options{})
+		at := cl.Add(payServer(ran))
+		c := sitetest.NewClient("2025-03-26")
+		c.Open(t, at, at)
+		one := sitetest.Call("c1", "pay", `{"ID":"1"}`)
+		for body, want := range map[string]int{"[" + one + "]": http.StatusOK, "[" + one + "," + sitetest.Call("c2", "pay", `{"ID":"2"}`) + "]": http.StatusBadRequest} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://127.0.0.1/mcp", strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, v := range map[string]string{"Accept": sitetest.Accept, "Content-Type": "application/json", "Mcp-Session-Id": c.Session, "Idempotency-Key": "a"} {
+				req.Header.Set(name, v)
+			}
+			resp, err := at.RoundTrip(req) //nolint:bodyclose // the response's reader closes it
+			if err != nil {
+				t.Fatal(err)
+			}
+			sitetest.NewResponse(resp).WantStatus(t, body, want)
+		}
+		if n := ran.Load(); n != 1 {
+			t.Errorf("called %d times", n)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
@@ -14,6 +15,10 @@ import (
 func (p *Endpoint) batch(w http.ResponseWriter, r *http.Request, s *session.Session, batch []wire.Element) {
 	if s.Version() > wire.Rev0326 {
 		answer.Error(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: batches ended with revision 2025-03-26"))
+		return
+	}
+	if len(batch) > 1 && r.Header[once.Header] != nil {
+		answer.Error(w, http.StatusBadRequest, "", wire.InvalidRequest("Invalid request: the header "+once.Header+" does not say which call of a batch it is for; put the key into _meta"))
 		return
 	}
 	owed := 0

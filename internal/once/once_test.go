@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -707,4 +708,32 @@ func onceTry(ctx context.Context, at *sitetest.Site, id, key, tool, args string)
 			return m.Text(), nil
 		}
 	}
+}
+
+// What a key costs in commands of the store: one before the tool is called, two after it, and two for one who comes back.
+func TestOnceRoundTrips(t *testing.T) {
+	t.Parallel()
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+		for _, s := range cl.Sites {
+			_, _ = k.end(t, s, "warm", "", "pay", `{"ID":"0"}`)
+		}
+		for i, c := range []struct {
+			at   int
+			key  string
+			want map[string]int
+		}{
+			{0, "", map[string]int{}},
+			{0, "a", map[string]int{"create": 1, "get": 1, "swap": 1}},
+			{0, "a", map[string]int{"create": 1, "get": 1}},
+			{1, "a", map[string]int{"create": 1, "get": 1}},
+		} {
+			cl.Sites[c.at].Tap.Spent()
+			_, _ = k.end(t, cl.Sites[c.at], fmt.Sprint("c", i), c.key, "pay", `{"ID":"1"}`)
+			got := cl.Sites[c.at].Tap.Spent()
+			delete(got, "lease") // by the clock
+			if !maps.Equal(got, c.want) {
+				t.Errorf("call %d: %v, want %v", i, got, c.want)
+			}
+		}
+	})
 }

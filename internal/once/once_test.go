@@ -391,14 +391,14 @@ func TestOnceWhenItIsUnsureThatTheReplicaDied(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		cl.Sites[0].Kill()
 		time.Sleep(10 * time.Second)
-		cl.Sites[1].Tap.Before = func(op string) sitetest.Fate {
+		cl.Sites[1].Tap.Decide(func(op string) sitetest.Fate {
 			if op == "swap" {
 				return sitetest.Unsure
 			}
 			return sitetest.Done
-		}
+		})
 		_, _ = k.end(t, cl.Sites[1], "c2", "a", "pay", args)
-		cl.Sites[1].Tap.Before = nil
+		cl.Sites[1].Tap.Decide(nil)
 		time.Sleep(time.Minute)
 		if got, _ := k.end(t, cl.Sites[2], "c3", "a", "pay", args); !strings.HasPrefix(got, lost) || ran.of("pay 1") != 1 {
 			t.Errorf("got %s after %d calls", got, ran.of("pay 1"))
@@ -481,12 +481,12 @@ func TestOnceWithoutTheStore(t *testing.T) {
 		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
 			_, _ = k.end(t, cl.Sites[0], "c0", "", "pay", `{"ID":"0"}`) // the session is here
 			for i, how := range []sitetest.Fate{sitetest.Failed, sitetest.Unsure} {
-				cl.Sites[0].Tap.Before = func(op string) sitetest.Fate {
+				cl.Sites[0].Tap.Decide(func(op string) sitetest.Fate {
 					if op == "create" {
 						return how
 					}
 					return sitetest.Done
-				}
+				})
 				a, err := k.send(t.Context(), cl.Sites[0], fmt.Sprint("c", i), "a", "pay", `{"ID":"1"}`)
 				if err != nil {
 					t.Fatal(err)
@@ -496,7 +496,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 					t.Errorf("called %d times", n)
 				}
 			}
-			cl.Sites[0].Tap.Before = nil
+			cl.Sites[0].Tap.Decide(nil)
 			for i := range 2 {
 				if got, _ := k.end(t, cl.Sites[1-i], fmt.Sprint("d", i), "a", "pay", `{"ID":"1"}`); got != "done 1, time 1" {
 					t.Error(got)

@@ -22,7 +22,8 @@ type Tap struct {
 	thaw   chan struct{} // closed when a frozen tap goes on
 	subs   map[*tapSub]struct{}
 	counts map[string]int
-	// Before is called ahead of each operation, and says how it goes. It may take its time. Nil: all go well.
+	// Before is called ahead of each operation, and says how it goes. It may take its time. Nil: all go well. Once the replica runs, it
+	// is changed with Decide.
 	Before func(op string) Fate
 }
 
@@ -95,6 +96,13 @@ func (t *Tap) run(op string, f func() error) error {
 		return errAway(op)
 	}
 	return err
+}
+
+// Decide sets Before while the replica runs.
+func (t *Tap) Decide(before func(op string) Fate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.Before = before
 }
 
 // Set changes the state. There is no way back from [Dead].

@@ -209,12 +209,12 @@ func TestRepeatedWhileItIsKept(t *testing.T) {
 	t.Parallel()
 	inSessions(t, func(t *testing.T, at *sitetest.Site, c *sitetest.Client, _ *paid) {
 		body := sitetest.Call("c1", "pay", `{"ID":"1","MS":100,"N":10}`)
-		at.Tap.Before = func(op string) sitetest.Fate {
+		at.Tap.Decide(func(op string) sitetest.Fate {
 			if op == "create" {
 				time.Sleep(500 * time.Millisecond)
 			}
 			return sitetest.Done
-		}
+		})
 		at.Tap.Spent()
 		begin(t, at, c, body)
 		time.Sleep(200 * time.Millisecond)

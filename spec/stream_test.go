@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -344,9 +345,33 @@ func (r *reply) fails(t *testing.T, status, code int) message {
 func (r *reply) has(t *testing.T, statuses ...int) *reply {
 	t.Helper()
 	if !slices.Contains(statuses, r.status) {
+		r.refuse(t)
+	}
+	if !slices.Contains(statuses, r.status) {
 		t.Fatalf("HTTP %d, want %v: %.300s", r.status, statuses, r.body)
 	}
 	return r
+}
+
+// moment is how long an answer may take, after which the endpoint begins an event stream for it.
+const moment = 250 * time.Millisecond
+
+// refuse gives an error that has come on a stream the status that it would have had, had the machine not been too busy to find it at once.
+func (r *reply) refuse(t *testing.T) {
+	t.Helper()
+	if r.stream == nil || r.took < moment {
+		return
+	}
+	m, ev := r.stream.message(t)
+	if m.Error == nil {
+		t.Fatalf("HTTP %d with %s, want an error", r.status, ev.data)
+	}
+	r.stream.cut()
+	r.stream, r.body, r.status = nil, []byte(ev.data), http.StatusBadRequest
+	r.header.Set("Content-Type", "application/json")
+	if m.Error.Code == -32601 {
+		r.status = http.StatusNotFound
+	}
 }
 
 // accepted demands 202 and no body, the answer to every notification and response.

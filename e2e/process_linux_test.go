@@ -39,6 +39,6 @@ func TestEndOfProcessSparesOthers(t *testing.T) {
 		default:
 		}
 		_ = other.Process.Kill()
-		<-ended
+		_ = <-ended
 	}
 }

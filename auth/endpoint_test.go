@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -265,7 +266,7 @@ func TestStreamsPass(t *testing.T) {
 
 func TestS08EachUserHasALimit(t *testing.T) {
 	t.Parallel()
-	limit, err := auth.RateLimit(0.1, 5)
+	limit, err := auth.RateLimit(0.01, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,8 @@ func TestS08EachUserHasALimit(t *testing.T) {
 			}
 			continue
 		}
-		if got.status != 429 || got.header.Get("Retry-After") != "10" || !strings.Contains(got.body, "-31010") {
+		// A hundred seconds, less what a busy machine has taken.
+		if after, err := strconv.Atoi(got.header.Get("Retry-After")); got.status != 429 || err != nil || after > 100 || after < 50 || !strings.Contains(got.body, "-31010") {
 			t.Errorf("call %d: HTTP %d, Retry-After %q", n, got.status, got.header.Get("Retry-After"))
 		}
 		got.isError(t)

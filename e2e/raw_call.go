@@ -124,8 +124,7 @@ func (c *RawCall) next() (Message, error) {
 		}
 		if c.stream == nil {
 			if err := c.open(&wait); err != nil {
-				var again *retryError
-				if errors.As(err, &again) {
+				if again, ok := errors.AsType[*retryError](err); ok {
 					err = again.err
 				} else if !c.repeat(err, &wait) {
 					return Message{}, err
@@ -154,12 +153,20 @@ func (c *RawCall) next() (Message, error) {
 			continue
 		}
 		m, ok, err := c.take(ev)
+		if err == nil && ok && m.Error != nil && m.Error.Code == codeBusy && time.Now().Before(deadline) && c.repeat(ErrUnknownOutcome, &wait) {
+			c.close()
+			c.lastEventID = ""
+			continue
+		}
 		if err != nil || ok {
 			return m, err
 		}
 		deadline = time.Now().Add(c.s.Patience)
 	}
 }
+
+// codeBusy says that nothing has begun. It comes on a stream when the server has taken its time to find out.
+const codeBusy = -31010
 
 // repeat has the request sent again, after a moment, if that can do no harm.
 func (c *RawCall) repeat(err error, wait *backoff) bool {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strconv"
@@ -48,9 +49,7 @@ func (x *exchange) keyed(params mcp.Params) {
 	}
 	x.key = rand.Text()
 	meta := mcp.Meta{metaKey: x.key}
-	for name, v := range call.Meta {
-		meta[name] = v
-	}
+	maps.Copy(meta, call.Meta)
 	call.Meta = meta
 }
 
@@ -210,7 +209,10 @@ func (u *unbroken) fill() {
 		if u.line += n + 1; len(line) > 0 {
 			continue
 		}
-		u.see(u.part[:u.line])
+		if u.see(u.part[:u.line]) { // nothing has begun
+			u.resumable, err = false, errAway
+			break
+		}
 		u.whole = append(u.whole, u.part[:u.line]...)
 		u.part, u.line = u.part[u.line:], 0
 	}
@@ -241,7 +243,7 @@ func (u *unbroken) again() bool {
 		u.ended = true
 		return false
 	}
-	resp, err := u.send()
+	resp, err := u.send() //nolint:bodyclose // it becomes the one that is read
 	if err != nil {
 		return false
 	}
@@ -261,8 +263,11 @@ func (u *unbroken) again() bool {
 	return true
 }
 
-// see notes what an event has: an ID, or the response.
-func (u *unbroken) see(event []byte) {
+// codeBusy is the error of a call that has not begun. It comes on a stream when the server has taken its time to find out.
+const codeBusy = -31010
+
+// see notes what an event has: an ID, or the response. It reports whether that says that nothing has begun.
+func (u *unbroken) see(event []byte) (busy bool) {
 	var data []byte
 	for line := range bytes.Lines(event) {
 		line = bytes.TrimRight(line, "\r\n")
@@ -271,15 +276,23 @@ func (u *unbroken) see(event []byte) {
 		}
 		u.resumable = u.resumable || bytes.HasPrefix(line, []byte("id:"))
 	}
-	if len(data) > 0 {
-		u.vain = 0
-	}
 	var m struct {
 		Method string          `json:"method"`
 		Result json.RawMessage `json:"result"`
-		Error  json.RawMessage `json:"error"`
+		Error  *struct {
+			Code int64 `json:"code"`
+		} `json:"error"`
 	}
-	u.ended = u.ended || json.Unmarshal(data, &m) == nil && m.Method == "" && (m.Result != nil || m.Error != nil)
+	if json.Unmarshal(data, &m) == nil && m.Method == "" && (m.Result != nil || m.Error != nil) {
+		if m.Error != nil && m.Error.Code == codeBusy {
+			return true
+		}
+		u.ended = true
+	}
+	if len(data) > 0 {
+		u.vain = 0
+	}
+	return false
 }
 
 // Close implements [io.Closer].

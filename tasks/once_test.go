@@ -23,7 +23,7 @@ import (
 
 // breaking breaks the first of a client's calls of tools, each in another way.
 type breaking struct {
-	ways []func(*http.Request) (*http.Response, error)
+	ways []way
 	n    atomic.Int32 // calls sent
 	said atomic.Int32 // cancellations
 }
@@ -48,13 +48,16 @@ func (b *breaking) RoundTrip(req *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(req)
 }
 
+// A way is how a request fares.
+type way func(*http.Request) (*http.Response, error)
+
 var errCut = errors.New("cut")
 
 // unsent loses a request on its way.
 func unsent(*http.Request) (*http.Response, error) { return nil, errCut }
 
 // cutAfter loses the connection some time after the request was sent.
-func cutAfter(d time.Duration) func(*http.Request) (*http.Response, error) {
+func cutAfter(d time.Duration) way {
 	return func(req *http.Request) (*http.Response, error) {
 		ctx, cancel := context.WithTimeout(req.Context(), d)
 		defer cancel()
@@ -67,7 +70,7 @@ func cutAfter(d time.Duration) func(*http.Request) (*http.Response, error) {
 }
 
 // cutBody loses the connection after some bytes of the body.
-func cutBody(n int64) func(*http.Request) (*http.Response, error) {
+func cutBody(n int64) way {
 	return func(req *http.Request) (*http.Response, error) {
 		resp, err := http.DefaultTransport.RoundTrip(req)
 		if err == nil {
@@ -85,7 +88,7 @@ type failing struct{}
 func (failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // refused is what a proxy says whose server is gone.
-func refused(status int) func(*http.Request) (*http.Response, error) {
+func refused(status int) way {
 	return func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("away")), Request: req}, nil
 	}
@@ -95,7 +98,7 @@ func refused(status int) func(*http.Request) (*http.Response, error) {
 func TestCallIsNotInDoubt(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"2026-07-28", "2025-11-25", "2025-06-18"} {
-		for name, ways := range map[string][]func(*http.Request) (*http.Response, error){
+		for name, ways := range map[string][]way{
 			"never sent":             {unsent, unsent},
 			"cut at once":            {cutAfter(20 * time.Millisecond)},
 			"cut later":              {cutAfter(200 * time.Millisecond)},
@@ -132,11 +135,11 @@ func TestCallWhoseStreamsAreEmpty(t *testing.T) {
 		return &http.Response{StatusCode: http.StatusOK, Header: head, Body: io.NopCloser(strings.NewReader(":\n\n")), Request: req}, nil
 	}
 	var ran, sent atomic.Int32
-	way := func(req *http.Request) (*http.Response, error) {
+	breaks := func(req *http.Request) (*http.Response, error) {
 		sent.Add(1)
 		return empty(req)
 	}
-	cs, _ := connectBreaking(t, "2026-07-28", &ran, slices.Repeat([]func(*http.Request) (*http.Response, error){way}, 1000), 0)
+	cs, _ := connectBreaking(t, "2026-07-28", &ran, slices.Repeat([]way{breaks}, 1000), 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	params := &mcp.CallToolParams{Name: "silent"}
@@ -176,7 +179,7 @@ func TestCallThatIsGivenUp(t *testing.T) {
 }
 
 // connectBreaking returns a client whose connection breaks. stopped is closed when a tool was cancelled.
-func connectBreaking(t *testing.T, version string, ran *atomic.Int32, ways []func(*http.Request) (*http.Response, error), takes time.Duration) (cs *mcp.ClientSession, stopped chan struct{}) {
+func connectBreaking(t *testing.T, version string, ran *atomic.Int32, ways []way, takes time.Duration) (cs *mcp.ClientSession, stopped chan struct{}) {
 	t.Helper()
 	stopped = make(chan struct{})
 	stop := sync.OnceFunc(func() { close(stopped) })

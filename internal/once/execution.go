@@ -13,7 +13,7 @@ import (
 
 // execution is a call that somebody at this replica asks for, and whose outcome is not in the store yet.
 type execution struct {
-	name, series, print string
+	name, series, wants string
 	// run is that of who asked first, and finds out for all who ask meanwhile.
 	run  *run.Run
 	done chan struct{} // closed when answer is set
@@ -32,13 +32,13 @@ func (x *execution) nothing(err error) { x.answer = answer{err: err, unknown: tr
 
 // enter returns what is known here of a call. mine is true for the first who asks: he has to find out.
 func (k *Calls) enter(c *Call, r *run.Run) (x *execution, mine bool) {
-	name, series, printed := c.name(), c.series(), c.print() // what is large takes its time
+	name, series, printed := c.name(), c.series(), c.wants() // what is large takes its time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if x = k.here[name]; x != nil {
 		return x, false
 	}
-	x = &execution{name: name, series: series, print: printed, run: r, done: make(chan struct{})}
+	x = &execution{name: name, series: series, wants: printed, run: r, done: make(chan struct{})}
 	k.here[name] = x
 	return x, true
 }
@@ -96,15 +96,16 @@ func NotBegun(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &tooEarly{err}
+	return &earlyError{err}
 }
 
-type tooEarly struct{ error }
+type earlyError struct{ error }
 
-func (e *tooEarly) Unwrap() error { return e.error }
+func (e *earlyError) Unwrap() error { return e.error }
 
-func notBegun(err error) bool {
-	if _, ok := errors.AsType[*tooEarly](err); ok {
+// IsNotBegun reports whether an error came before the handler was called.
+func IsNotBegun(err error) bool {
+	if _, ok := errors.AsType[*earlyError](err); ok {
 		return true
 	}
 	e, ok := errors.AsType[*wire.Error](err)

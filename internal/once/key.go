@@ -37,16 +37,16 @@ func KeyOf(h http.Header, meta wire.Meta) (string, *wire.Error) {
 			key = key[1 : n-1]
 		}
 		if len(values) > 1 || !readable(key) {
-			return "", badKey
+			return "", errKey
 		}
 	}
 	if raw := meta.IdempotencyKey; raw != nil {
 		if raw[0] != '"' {
-			return "", badKey
+			return "", errKey
 		}
 		inMeta := wire.Unquote(raw)
 		if !readable(inMeta) {
-			return "", badKey
+			return "", errKey
 		}
 		if key != "" && key != inMeta {
 			return "", wire.InvalidParams("Invalid params: the idempotency keys in the header and in _meta differ")
@@ -56,7 +56,7 @@ func KeyOf(h http.Header, meta wire.Meta) (string, *wire.Error) {
 	return key, nil
 }
 
-var badKey = wire.InvalidParams("Invalid params: an idempotency key is one string of 1 to 255 visible ASCII characters")
+var errKey = wire.InvalidParams("Invalid params: an idempotency key is one string of 1 to 255 visible ASCII characters")
 
 func readable(key string) bool {
 	return key != "" && len(key) <= maxKey && !strings.ContainsFunc(key, func(r rune) bool { return r < '!' || r > '~' })
@@ -78,7 +78,7 @@ type Call struct {
 	// Repeatable reports whether the call may run again when its replica is lost. It is asked only then.
 	Repeatable func() bool
 
-	printed string // print, once it was asked for
+	printed string // what wants returns, once it was asked for
 }
 
 // series names all calls that have the key, whatever answers they bring.
@@ -92,8 +92,8 @@ func (c *Call) name() string {
 	return c.series() + "." + digest(canonical(c.Answers[0]), canonical(c.Answers[1]))
 }
 
-// print tells calls with the same key apart that ask for different things.
-func (c *Call) print() string {
+// wants tells calls with the same key apart that ask for different things.
+func (c *Call) wants() string {
 	if c.printed == "" {
 		c.printed = digest(c.Revision, canonical(c.Arguments))
 	}

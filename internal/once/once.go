@@ -68,6 +68,8 @@ var (
 	errLost      = &wire.Error{Code: wire.CodeReplicaLost, Message: "The replica that ran this call is gone. It may have done its work: with this idempotency key it will not run again"}
 	errCancelled = wire.Internal("The call was cancelled by its client")
 	errAway      = &wire.Error{Code: wire.CodeBusy, Message: "Idempotency keys are out of reach: nothing has begun"}
+	errUnasked   = wire.Internal("The client lost its connection before it could answer what it was asked in the call")
+	errAskAgain  = &wire.Error{Code: wire.CodeBusy, Message: "The client lost its connection before it could answer what it was asked: ask again"}
 	errLarge     = wire.Internal("The call has been executed, and its result is larger than what is kept for an idempotency key")
 )
 
@@ -84,7 +86,7 @@ func (k *Calls) Do(r *run.Run, c *Call, client *Client, execute func() (json.Raw
 			k.decide(x, c, client, execute)
 			k.leave(x)
 			return x.result, x.err
-		case x.print != c.print():
+		case x.wants != c.wants():
 			return nil, errOther
 		}
 		stop := x.run.Copy(func(data []byte) {
@@ -141,7 +143,7 @@ func (k *Calls) decide(x *execution, c *Call, client *Client, execute func() (js
 // claim makes this replica the one that executes a call, or returns what is known of it.
 func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mine bool, err error) {
 	key := recordKey(name)
-	next := record{Print: c.print(), Owner: k.Name, Mark: rand.Text()}
+	next := record{Print: c.wants(), Owner: k.Name, Mark: rand.Text()}
 	err = k.Store.Create(ctx, key, encode(next), runs)
 	if err == nil {
 		return next, true, nil
@@ -169,8 +171,8 @@ func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mi
 		return rec, false, nil
 	case rec.Owner == k.Name: // noted in vain: what is executed here is known here, see enter
 	default:
-		if alive, err := k.alive(ctx, rec.Owner); alive || err != nil {
-			return rec, false, nil // what cannot be found out now can be in a moment
+		if k.mayLive(ctx, rec.Owner) {
+			return rec, false, nil
 		}
 		next.Claims = rec.Claims + 1
 		if next.Claims > maxClaims || !c.Repeatable() {
@@ -190,11 +192,13 @@ func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mi
 	return rec, false, fmt.Errorf("claiming an idempotency key: %w", err)
 }
 
-func (k *Calls) alive(ctx context.Context, owner string) (bool, error) {
+// mayLive reports whether the replica that executes a call lives, as far as is known: what cannot be found out now can be in a moment.
+func (k *Calls) mayLive(ctx context.Context, owner string) bool {
 	if k.Replica == nil { // a process that had the store before
-		return false, nil
+		return false
 	}
-	return k.Replica.Alive(ctx, owner)
+	alive, err := k.Replica.Alive(ctx, owner)
+	return alive || err != nil
 }
 
 // recall returns a kept outcome.
@@ -225,9 +229,14 @@ func (k *Calls) told(err error) error {
 // over meanwhile.
 func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.RawMessage, error)) bool {
 	result, err := execute()
-	free := notBegun(err)
+	free := IsNotBegun(err)
 	switch { // a tool may say in its result that it has been cancelled
-	case free, x.run.Err() == nil, err == nil && string(wire.Member(result, "isError")) != "true":
+	case free, err == nil && string(wire.Member(result, "isError")) != "true":
+	case x.run.Vain():
+		if err, free = errUnasked, c.Repeatable(); free {
+			err = errAskAgain
+		}
+	case x.run.Err() == nil:
 	case errors.Is(context.Cause(x.run), run.ErrCancelled):
 		err = errCancelled
 	default: // the process ends, or another replica has taken the stream over

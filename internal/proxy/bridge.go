@@ -60,6 +60,7 @@ type call struct {
 
 	key      string // idempotency key; "" when the server heeds none
 	doubt    error  // why nobody knows what has become of it
+	unsaid   []byte // a response that is handed on only if the call is not sent again
 	heard    bool   // progress, and how far
 	progress float64
 

@@ -247,7 +247,7 @@ func (b *Bridge) deliver(c *call, m *message) (ended bool) {
 			b.heeds(m)
 		}
 	}
-	if c != nil && c.repeated(m) {
+	if c != nil && (c.repeated(m) || ended && c.busy(m)) {
 		return ended
 	}
 	if c != nil && c.version != "" && c.isCancelled() {

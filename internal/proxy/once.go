@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -66,6 +67,9 @@ func (b *Bridge) request(ctx context.Context, c *call, onSent func()) []byte {
 		if c.doubt == nil {
 			return answer
 		}
+		if c.unsaid != nil {
+			answer, c.unsaid = c.unsaid, nil
+		}
 		if give.IsZero() || time.Since(begun) > patience { // it was there in between
 			n, give = 0, time.Now().Add(patience)
 		}
@@ -102,6 +106,18 @@ func (b *Bridge) giveUp(ctx context.Context, c *call) {
 	defer stop()
 	b.notify(ctx, &message{m, raw})
 }
+
+// busy reports whether a response says that nothing has begun with a call, which is then sent again: that comes on a stream when the server
+// has taken its time to find out.
+func (c *call) busy(m *message) bool {
+	if e := refusal(m.raw); c.key == "" || e == nil || e.Code != wire.CodeBusy {
+		return false
+	}
+	c.doubt, c.unsaid = errBusy, m.raw
+	return true
+}
+
+var errBusy = errors.New("the server is too busy")
 
 // away reports whether somebody between says that the server is not there, after the request was sent.
 func away(resp *http.Response) bool {

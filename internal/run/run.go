@@ -28,6 +28,7 @@ type Run struct {
 	cancel context.CancelCauseFunc
 	state  atomic.Int32
 	copies atomic.Pointer[[]*func(data []byte)]
+	vain   atomic.Bool
 }
 
 // parent is what a run has of its context besides itself.
@@ -98,6 +99,12 @@ func (r *Run) Lose() {
 	}
 	r.cancel(ErrLost)
 }
+
+// AskedInVain notes that the client has lost its connection before it could answer what it was asked.
+func (r *Run) AskedInVain() { r.vain.Store(true) }
+
+// Vain reports whether the client was asked in vain.
+func (r *Run) Vain() bool { return r.vain.Load() }
 
 // Open reports whether the run has neither been answered nor cancelled.
 func (r *Run) Open() bool { return r.state.Load() == running }

@@ -21,7 +21,7 @@ type Earlier struct {
 	Unread *run.Stream
 
 	id    string // key of the request's ID
-	print uint64
+	wants uint64
 	until time.Time
 }
 
@@ -54,7 +54,7 @@ func (s *Session) Remember(r *run.Run, params []byte) {
 	default:
 		return
 	}
-	e.print = printOf(r.Method, params)
+	e.wants = printOf(r.Method, params)
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	of, ok := s.m.residents[s.ID]
@@ -86,7 +86,7 @@ func (s *Session) Earlier(id wire.ID, method string, params []byte) *Earlier {
 		return nil
 	}
 	i := slices.IndexFunc(*all, func(e Earlier) bool { return e.id == id.Key() })
-	if i < 0 || (*all)[i].print != printOf(method, params) || time.Now().After((*all)[i].until) {
+	if i < 0 || (*all)[i].wants != printOf(method, params) || time.Now().After((*all)[i].until) {
 		return nil
 	}
 	found := (*all)[i]

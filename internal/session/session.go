@@ -307,6 +307,7 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 	var id wire.ID
 	if m.Reply != nil {
 		if r := run.From(ctx); r != nil && r.Owner == s.ID && r.Stream.Abandoned() {
+			r.AskedInVain()
 			return errLeft // no answer will come: the handler would wait for one as long as it may
 		}
 		var err error
@@ -342,11 +343,30 @@ type question struct {
 	ref   any // the SDK's name for it
 	reply func(json.RawMessage, *wire.Error)
 	timer *time.Timer
+	run   *run.Run // that it was asked in, if any
 }
 
 func (q *question) fail(why string) {
 	q.timer.Stop()
 	go q.reply(nil, wire.Internal(why))
+}
+
+// Unanswer ends what a run waits for of its client, which has lost its connection, and perhaps the questions.
+func (s *Session) Unanswer(r *run.Run) {
+	s.mu.Lock()
+	var ids []wire.ID
+	for id, q := range s.waiting {
+		if q.run == r {
+			ids = append(ids, id)
+		}
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		if q := s.answered(id); q != nil {
+			r.AskedInVain()
+			q.fail(errLeft.Error())
+		}
+	}
 }
 
 // ask makes the ID of a request to the client, which names this replica: two replicas of one
@@ -373,7 +393,7 @@ func (s *Session) ask(ctx context.Context, m engine.Outgoing) (wire.ID, error) {
 	}
 	s.seq++
 	id := wire.ID(`"` + s.m.Name + "." + strconv.Itoa(s.seq) + "." + short(s.ID) + `"`)
-	q := &question{ref: m.Ref, reply: m.Reply}
+	q := &question{ref: m.Ref, reply: m.Reply, run: run.From(ctx)}
 	q.timer = time.AfterFunc(s.m.ReplyTimeout, func() {
 		if q := s.answered(id); q != nil {
 			s.cancelQuestion(ctx, id, "the server no longer waits")

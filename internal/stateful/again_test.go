@@ -80,7 +80,7 @@ func inSessions(t *testing.T, play func(t *testing.T, at *sitetest.Site, c *site
 func begin(t *testing.T, at *sitetest.Site, c *sitetest.Client, body string) {
 	t.Helper()
 	go func() {
-		resp, err := c.Do(t.Context(), at, http.MethodPost, body, "")
+		resp, err := c.Do(t.Context(), at, http.MethodPost, body, "") //nolint:bodyclose // the response is read to its end
 		if err == nil {
 			_, _ = io.Copy(io.Discard, resp.Body)
 		}
@@ -182,7 +182,7 @@ func TestRepeatedBesideTheFirst(t *testing.T) {
 				ctx, leave := context.WithCancel(t.Context())
 				first := make(chan []byte, 1)
 				go func() {
-					resp, err := c.Do(ctx, at, http.MethodPost, body, "")
+					resp, err := c.Do(ctx, at, http.MethodPost, body, "") //nolint:bodyclose // as above
 					if err != nil {
 						first <- nil
 						return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
@@ -146,8 +147,18 @@ func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, cal
 			}
 			return err
 		},
-		IDs:  true,
-		Gone: st.Abandon, // a stream that has become durable goes on
+		IDs: true,
+		Gone: func() {
+			if st.Durable() {
+				return // it goes on: its client has an event ID to come back with
+			}
+			st.Abandon()
+			for _, c := range calls {
+				if c.key != "" {
+					time.AfterFunc(answerPatience, func() { s.Unanswer(c.run) })
+				}
+			}
+		},
 		TimeUp: func() {
 			for _, c := range calls {
 				view.TimeUp(c.run)
@@ -156,6 +167,10 @@ func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, cal
 		Patience: view.Patience,
 	}
 }
+
+// answerPatience is how long a call with an idempotency key waits for answers when its client has lost the connection without an event ID.
+// It comes back by the key, which does not bring back the questions; a call that may run again asks them anew then.
+const answerPatience = 5 * time.Second
 
 // run executes a call and answers its run.
 func (p *Endpoint) run(c *call) {
@@ -169,7 +184,7 @@ func (p *Endpoint) run(c *call) {
 		}
 		return err
 	})
-	if !c.batch { // its stream is its own
+	if !c.batch && !once.IsNotBegun(err) { // its stream is its own, and says what has become of the call
 		c.session.Remember(c.run, c.params)
 	}
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer

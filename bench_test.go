@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/internal/sitetest"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // What a call costs between the HTTP server and the tool. Times depend on the machine (package bench compares
@@ -252,4 +253,39 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 			t.Errorf("a session that was forgotten leaves %.0f bytes", (left-size)/sessions)
 		}
 	})
+}
+
+// counter is an observer as cheap as one can be.
+type counter struct{ n int }
+
+func (c *counter) Call(ctx context.Context, _ observe.Call) (context.Context, func(observe.End)) {
+	return ctx, func(observe.End) { c.n++ }
+}
+
+func (c *counter) Ask(context.Context, observe.Ask) (observe.Trace, func(observe.End)) {
+	return observe.Trace{}, nil
+}
+func (c *counter) Event(context.Context, observe.Event) {}
+
+// What it costs to be observed, beyond what the observer itself costs.
+func TestObservedCallAllocations(t *testing.T) {
+	for i, most := range []struct{ objects, size float64 }{{44, 2400}, {52, 2800}} {
+		era := sitetest.Eras[i]
+		t.Run(era.Name, func(t *testing.T) {
+			s := mcp.NewServer(&mcp.Implementation{Name: "bench", Version: "1"}, nil)
+			sluice.AddTool(s, &mcp.Tool{Name: "add"}, add)
+			seen := &counter{}
+			h := sluice.NewHandler(func(*http.Request) *mcp.Server { return s }, &sluice.Options{Observer: seen})
+			defer h.Close()
+			p := era.Call(t, h, "add", `{"a":2,"b":3}`)
+			objects, size := overhead(200, func() { p.Send(h) })
+			t.Logf("%.1f objects, %.0f bytes a call", objects, size)
+			if objects > most.objects || size > most.size {
+				t.Errorf("an observed call allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, most.objects, most.size)
+			}
+			if seen.n < 200 {
+				t.Errorf("%d calls were observed", seen.n)
+			}
+		})
+	}
 }

@@ -1,6 +1,12 @@
 package sluice
 
-import "context"
+import (
+	"context"
+	"time"
+
+	"github.com/sluice-mcp/sluice/internal/observed"
+	"github.com/sluice-mcp/sluice/observe"
+)
 
 // Drain prepares for the end of the process: new work is refused, streams that carry no call are
 // ended, listening clients are told, and the calls in flight are waited for. With a shared store, the
@@ -11,15 +17,18 @@ import "context"
 // When ctx ends first, it lets go of the rest as if the replica had died: another
 // one takes over what it can, all other calls end in an error; it then returns ctx's error.
 func (h *Handler) Drain(ctx context.Context) error {
+	begun := time.Now()
 	h.calls.Close()
 	if h.tasks != nil {
 		h.tasks.Rest()
 	}
+	observed.Tell(ctx, h.observer, observe.DrainBegun{Calls: h.calls.Len()})
 	h.stateless.EndListens()
 	if h.replica != nil {
 		h.stateful.SendAway(true)
 	}
 	var err error
+	left := 0
 	select {
 	case <-h.calls.Idle():
 		select { // none is begun any more: what begins a task is a call, and none is taken over
@@ -29,8 +38,10 @@ func (h *Handler) Drain(ctx context.Context) error {
 		}
 	case <-ctx.Done():
 		err = context.Cause(ctx)
+		left = h.calls.Len()
 		h.calls.LetGo(h.replica != nil)
 	}
+	observed.Tell(ctx, h.observer, observe.DrainEnded{Duration: time.Since(begun), Left: left})
 	h.stateful.Leave()
 	return err
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/sluice-mcp/sluice/internal/era"
 	"github.com/sluice-mcp/sluice/internal/gate"
 	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/measured"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/run"
@@ -26,6 +28,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/task"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
 )
@@ -51,6 +54,7 @@ type Handler struct {
 	once     *once.Calls
 	replica  *replica.Replica // nil when nobody shares the store
 	store    store.Store
+	observer observe.Observer // nil when nobody observes
 }
 
 // NewHandler returns the endpoint. getServer chooses the server for a request, as it does for the SDK's handler, and a session keeps the
@@ -75,23 +79,25 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		o = *opts
 	}
 	o.setDefaults()
+	observer := observed.Guard(o.Observer, o.Logger)
 	name := rand.Text()[:12]
 	h := &Handler{
 		getServer: getServer,
-		gate:      gate.Gate{Origins: o.AllowedOrigins, Hosts: o.AllowedHosts},
+		gate:      gate.Gate{Origins: o.AllowedOrigins, Hosts: o.AllowedHosts, Observer: observer},
 		calls:     inflight.New(o.MaxCalls, o.MaxCallsPerPrincipal),
 		workers:   run.NewWorkers(),
-		store:     o.Store,
+		observer:  observer,
 	}
-	if h.store == nil {
-		h.store = memory.New()
+	if o.Store == nil {
+		h.store = measured.Store(memory.New(), observer)
 	} else {
-		h.replica = replica.New(h.store, o.Logger, name)
+		h.store = measured.Store(o.Store, observer)
+		h.replica = replica.New(h.store, o.Logger, name, observer)
 	}
 	shared := h.replica != nil
-	renderer := &view.Renderer{KeepAlive: o.KeepAlive}
-	h.reader = era.Reader{MaxBody: o.MaxBody, Revisions: h.revisions}
-	h.changes = changes.New(h.replica, o.Logger, func(f func(*engine.Engine)) { h.servers.Each(f) })
+	renderer := &view.Renderer{KeepAlive: o.KeepAlive, Observer: observer}
+	h.reader = era.Reader{MaxBody: o.MaxBody, Revisions: h.revisions, Observer: observer}
+	h.changes = changes.New(h.replica, o.Logger, func(f func(*engine.Engine)) { h.servers.Each(f) }, observer)
 	h.sessions = session.NewManager(session.Config{
 		Store:           h.store,
 		Log:             o.Logger,
@@ -104,6 +110,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		Ended:           o.SessionEnded,
 		MaxSessions:     o.MaxSessions,
 		MaxPerPrincipal: o.MaxSessionsPerPrincipal,
+		Observer:        observer,
 	})
 	h.once = once.New(once.Config{Store: h.store, Log: o.Logger, Name: name, Replica: h.replica, TTL: o.OnceTTL})
 	h.stateful = stateful.New(stateful.Config{
@@ -119,6 +126,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		Shared:    shared,
 		View:      renderer,
 		Log:       o.Logger,
+		Observer:  observer,
 	})
 	if !o.NoTasks {
 		h.tasks = task.New(task.Config{
@@ -129,6 +137,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 			Resume:          func(r *task.Record) task.Round { return h.stateless.Resume(r) },
 			Max:             o.MaxTasks,
 			MaxPerPrincipal: o.MaxTasksPerPrincipal,
+			Observer:        observer,
 		})
 	}
 	h.stateless = stateless.New(stateless.Config{
@@ -143,6 +152,7 @@ func NewHandler(getServer func(*http.Request) *mcp.Server, opts *Options) *Handl
 		StateKeys: o.StateKeys,
 		StateTTL:  o.StateTTL,
 		Log:       o.Logger,
+		Observer:  observer,
 	})
 	h.servers = servers.New(o.Logger, servers.Hooks{
 		Changed: h.changes.Changed,

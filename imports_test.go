@@ -37,8 +37,8 @@ const (
 var (
 	// The memory store is no backend in this sense: it is what a nil Options.Store means.
 	backends = []string{"store/redis/...", "github.com/redis/...", "github.com/valkey-io/..."}
-	// Exporters of traces drag gRPC in; only the process wires them.
-	exporters = []string{"google.golang.org/grpc/...", "go.opentelemetry.io/otel/exporters/..."}
+	// Who takes the handler alone carries nothing for those who trace: neither an exporter, nor what it drags in.
+	exporters = []string{"google.golang.org/grpc/...", "google.golang.org/protobuf/...", "go.opentelemetry.io/...", "github.com/prometheus/..."}
 	// The outer rooms, which none of the inner ones may know.
 	outer = []string{"serve/...", "e2e/...", "cmd/...", "conformance/...", "clients/...", "deploy/..."}
 )
@@ -78,6 +78,11 @@ var rooms = []room{
 	{name: "internal/demo/...", neverItself: []string{"internal/...", "store/...", "serve/..."}},
 	// What a new project starts from: a user of ours that happens to live here, and may know what users may.
 	{name: "internal/scaffold/project/...", neverItself: slices.Concat(backends, []string{"internal/demo/...", "internal/engine", "internal/run", "internal/session", "internal/wire"})},
+	{name: "internal/observed", never: slices.Concat(backends, outer, []string{".", "internal/engine", "internal/run", "internal/session", "auth", sdk, httpd})},
+	{name: "internal/measured", never: slices.Concat(backends, outer, []string{".", "internal/...", "auth", sdk, httpd})},
+	// What users implement, and what nobody pays for who does not observe: the standard library only.
+	{name: "observe", never: []string{"./...", sdk}},
+	{name: "observe/accesslog", never: []string{"./...", "!observe", sdk}},
 	{name: "store", never: []string{"./...", sdk}},
 	{name: "store/memory", never: []string{"store/redis/...", "store/storetest", sdk}},
 	{name: "store/redis", never: []string{"store/memory/...", "store/storetest", sdk}},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/caller"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -13,6 +14,10 @@ import (
 type Options struct {
 	// Logger receives one line per notable event. Nil discards.
 	Logger *slog.Logger
+
+	// Observer is told what the endpoint does: of each call, and of what else happens. Package observe says how, and has packages
+	// below it that log and trace. Nil is nobody, and costs nothing.
+	Observer observe.Observer
 
 	// Store holds what replicas share: sessions, streams and who runs what. Nil keeps it in
 	// this process. The handler does not close a store that it was given.

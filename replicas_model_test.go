@@ -128,6 +128,7 @@ type world struct {
 	pending map[string]bool // calls
 	dropped map[string]bool // streams whose log the store has lost
 	script  []string
+	books   []*sitetest.Ledger // of each process
 }
 
 func (w *world) note(format string, args ...any) {
@@ -207,7 +208,11 @@ func (w *world) judge() {
 			wrong = append(wrong, fmt.Sprintf("%s was executed %d times", key, n))
 		}
 	}
+	books := slices.Clone(w.books)
 	w.mu.Unlock()
+	for _, l := range books {
+		wrong = append(wrong, l.Unbalanced()...)
+	}
 	for _, what := range wrong {
 		w.errorf("%s", what)
 	}
@@ -250,7 +255,12 @@ func (w *world) launch(i int) *sitetest.Site {
 		}
 		return sitetest.Done
 	}
+	book := sitetest.NewLedger(w.t)
+	w.mu.Lock()
+	w.books = append(w.books, book)
+	w.mu.Unlock()
 	server, opts := w.model(), w.opts
+	opts.Observer = book
 	opts.KeepAlive, opts.Logger = time.Second, slog.New(slog.NewTextHandler(scribe{w, name}, nil))
 	return sitetest.NewSite(w.t, name, way, opts, func() *mcp.Server { return server })
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 func TestRefusal(t *testing.T) {
@@ -25,7 +26,7 @@ func TestRefusal(t *testing.T) {
 			`{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"no"}}`,
 		},
 		"for some seconds": {
-			Busy(http.StatusTooManyRequests, "full", 30*time.Second), http.StatusTooManyRequests, "30",
+			Busy(observe.RefusedCalls, http.StatusTooManyRequests, "full", 30*time.Second), http.StatusTooManyRequests, "30",
 			`{"jsonrpc":"2.0","id":7,"error":{"code":-31010,"message":"full"}}`,
 		},
 		"for less than a second, which the header cannot say": {

@@ -14,8 +14,10 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // A Change is one of a server, here or at another replica.
@@ -54,6 +56,7 @@ type Changes struct {
 	log       *slog.Logger
 	interests interests
 	audiences []Audience
+	observer  observe.Observer // nil: nobody observes
 
 	ctx  context.Context // ends with Stop
 	stop context.CancelFunc
@@ -63,9 +66,9 @@ type Changes struct {
 }
 
 // New returns changes that reach nobody yet. rep is nil when nobody shares the store; each calls its argument for every
-// engine of this replica.
-func New(rep *replica.Replica, log *slog.Logger, each func(func(*engine.Engine))) *Changes {
-	c := &Changes{replica: rep, log: log}
+// engine of this replica; o may be nil.
+func New(rep *replica.Replica, log *slog.Logger, each func(func(*engine.Engine)), o observe.Observer) *Changes {
+	c := &Changes{replica: rep, log: log, observer: o}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.interests = interests{changes: c, each: each}
 	return c
@@ -124,6 +127,7 @@ func (c *Changes) Changed(e *engine.Engine, method string, params json.RawMessag
 }
 
 func (c *Changes) tell(change Change) {
+	observed.Tell(c.ctx, c.observer, observe.ChangeTold{Method: change.Method, Elsewhere: change.Engine == nil})
 	for _, a := range c.audiences {
 		a.Tell(change)
 	}

@@ -60,8 +60,8 @@ func sites(t *testing.T, n int, subscribed ...string) (all []site) {
 	t.Cleanup(func() { _ = shared.Close() })
 	log := slog.New(slog.DiscardHandler)
 	for i := range n {
-		rep := replica.New(shared, log, fmt.Sprint(i))
-		s := site{New(rep, log, func(func(*engine.Engine)) {}), &audience{subscribed: subscribed}}
+		rep := replica.New(shared, log, fmt.Sprint(i), nil)
+		s := site{New(rep, log, func(func(*engine.Engine)) {}, nil), &audience{subscribed: subscribed}}
 		s.Join(s.audience)
 		rep.Start(s.Take, s.Doubt)
 		s.Start()
@@ -77,7 +77,7 @@ func TestAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := engine.New(nil, nil)
 		one, another := &audience{subscribed: []string{"test://a"}}, &audience{}
-		c := New(nil, slog.New(slog.DiscardHandler), func(func(*engine.Engine)) { t.Error("watchers are asked to subscribe") })
+		c := New(nil, slog.New(slog.DiscardHandler), func(func(*engine.Engine)) { t.Error("watchers are asked to subscribe") }, nil)
 		c.Join(one, another)
 		c.Start()
 		defer c.Stop()
@@ -223,14 +223,14 @@ func TestWatcherSubscribes(t *testing.T) {
 		if _, err := e.Watch(func(string, json.RawMessage) {}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		rep := replica.New(shared, log, "0")
-		c := New(rep, log, func(f func(*engine.Engine)) { f(e) })
+		rep := replica.New(shared, log, "0", nil)
+		c := New(rep, log, func(f func(*engine.Engine)) { f(e) }, nil)
 		c.Join(&audience{})
 		rep.Start(c.Take, c.Doubt)
 		defer rep.Stop()
 		c.Start()
 		defer c.Stop()
-		from := replica.New(shared, log, "1")
+		from := replica.New(shared, log, "1", nil)
 		for range 2 { // to be interested again subscribes to nothing again
 			if err := from.Broadcast(t.Context(), noteInterest, note{URIs: []string{"test://a"}}); err != nil {
 				t.Fatal(err)

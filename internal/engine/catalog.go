@@ -17,6 +17,16 @@ func (c *catalog[T]) forget() {
 	c.kept.Store(nil)
 }
 
+// has reports whether name is in the list that is kept.
+func (c *catalog[T]) has(name string) bool {
+	kept := c.kept.Load()
+	if kept == nil {
+		return false
+	}
+	_, ok := (*kept)[name]
+	return ok
+}
+
 // find returns what is listed under name. read reads the list, and returns nil if it cannot be had; keep says whether the server
 // tells of changes.
 func (c *catalog[T]) find(name string, read func() map[string]T, keep func() bool) (T, bool) {

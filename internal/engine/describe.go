@@ -53,7 +53,7 @@ func (e *Engine) Describe(ctx context.Context, extra *mcp.RequestExtra) *Descrip
 
 func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Description, ok bool) {
 	d = &Description{Revisions: wire.Revisions()}
-	s, err := e.Connect(ctx, "", nil, mute{})
+	s, err := e.Connect(ctx, "", nil, Mute{})
 	if err != nil {
 		return d, false
 	}
@@ -90,9 +90,11 @@ func (e *Engine) describe(ctx context.Context, extra *mcp.RequestExtra) (d *Desc
 	return d, true
 }
 
-type mute struct{}
+// Mute is an [Outlet] behind which nobody is.
+type Mute struct{}
 
-func (mute) Say(context.Context, Outgoing) error { return errNoClient }
+// Say implements [Outlet].
+func (Mute) Say(context.Context, Outgoing) error { return errNoClient }
 
 // AppendResult appends a result as JSON, without HTML escapes, as the SDK's connection writes it.
 func AppendResult(dst []byte, res mcp.Result) ([]byte, error) {

@@ -29,7 +29,9 @@ type Engine struct {
 	log    *slog.Logger
 
 	tools       catalog[Tool]
-	prompts     catalog[[]string]     // the arguments that they require
+	prompts     catalog[[]string] // the arguments that they require
+	toolNames   names             // for an observer
+	promptNames names
 	lists       atomic.Pointer[Lists] // nil: to be read afresh
 	listed      atomic.Int64          // how often a list has changed
 	description atomic.Pointer[Description]

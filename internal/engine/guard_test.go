@@ -22,7 +22,7 @@ func TestGuardIsAddedOnce(t *testing.T) {
 	})
 	e := New(server, slog.New(slog.DiscardHandler))
 	measure := func() int {
-		s, err := e.Connect(t.Context(), "", nil, mute{})
+		s, err := e.Connect(t.Context(), "", nil, Mute{})
 		if err != nil {
 			t.Fatal(err)
 		}

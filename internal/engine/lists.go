@@ -65,7 +65,7 @@ func (e *Engine) Lists(ctx context.Context) Lists {
 }
 
 func (e *Engine) readLists(ctx context.Context) Lists {
-	s, err := e.Connect(ctx, "", watcherState(), mute{})
+	s, err := e.Connect(ctx, "", watcherState(), Mute{})
 	if err != nil {
 		return ""
 	}

@@ -46,7 +46,7 @@ func (s *Session) HasTasks(ctx context.Context, extra *mcp.RequestExtra) bool {
 
 // RequireTasks returns the names of the tools whose calls must be tasks, as the server lists them to a stranger.
 func (e *Engine) RequireTasks(ctx context.Context) (names []string) {
-	s, err := e.Connect(ctx, "", watcherState(), mute{})
+	s, err := e.Connect(ctx, "", watcherState(), Mute{})
 	if err != nil {
 		return nil
 	}
@@ -63,11 +63,15 @@ func (e *Engine) RequireTasks(ctx context.Context) (names []string) {
 // Tool returns the definition of a tool as the server lists it to this session, or none if the list cannot be had: the call
 // itself will say why.
 func (s *Session) Tool(ctx context.Context, name string, extra *mcp.RequestExtra) Tool {
+	tool, _ := s.tool(ctx, name, extra)
+	return tool
+}
+
+func (s *Session) tool(ctx context.Context, name string, extra *mcp.RequestExtra) (Tool, bool) {
 	e := s.engine
-	tool, _ := e.tools.find(name,
+	return e.tools.find(name,
 		func() map[string]Tool { return s.readTools(ctx, extra) },
 		func() bool { return e.Watched() && e.Describe(ctx, extra).TellsTools })
-	return tool
 }
 
 func (s *Session) readTools(ctx context.Context, extra *mcp.RequestExtra) map[string]Tool {

@@ -9,7 +9,9 @@ import (
 	"net/http"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // A Reader reads requests.
@@ -19,6 +21,8 @@ type Reader struct {
 	// Revisions returns the revisions that the server of a request speaks: its options may have narrowed what the endpoint serves.
 	// Nil stands for a request that no server is chosen for.
 	Revisions func(*http.Request) []string
+	// Observer is told of bodies that are turned away. It may be nil.
+	Observer observe.Observer
 }
 
 // A Post is what a POST brings: one message, or a batch.
@@ -112,6 +116,7 @@ func (d *Reader) Messages(w http.ResponseWriter, r *http.Request) (Post, bool) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
+		d.refused(r, observe.RefusedBody)
 		answer.Error(w, http.StatusRequestEntityTooLarge, "", wire.InvalidRequest("Request body is too large"))
 		return Post{}, false
 	case err != nil:
@@ -120,10 +125,15 @@ func (d *Reader) Messages(w http.ResponseWriter, r *http.Request) (Post, bool) {
 	}
 	one, batch, e := wire.ParseBody(body)
 	if e != nil && one.Kind != wire.Response {
+		d.refused(r, observe.RefusedMalformed)
 		answer.Error(w, http.StatusBadRequest, one.ID, e)
 		return Post{}, false
 	}
 	return Post{Message: one, Batch: batch, Malformed: e}, true
+}
+
+func (d *Reader) refused(r *http.Request, why observe.RefuseReason) {
+	observed.Tell(r.Context(), d.Observer, observe.Refused{Reason: why})
 }
 
 // usual is what an ordinary body fits into, in bytes.

@@ -11,7 +11,9 @@ import (
 	"strings"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // A Gate has the exceptions to what it lets in anyway: requests that come from no browser, pages of the endpoint's own
@@ -21,12 +23,15 @@ type Gate struct {
 	Origins []string
 	// Hosts are further values of the Host header that a request may have which arrives at a loopback address.
 	Hosts []string
+	// Observer is told of requests that are turned away. It may be nil.
+	Observer observe.Observer
 }
 
 // Admit lets a request pass that may come from where it says it comes, and answers the others
 // (Streamable HTTP, "Security Warning"). It sees every method of every transport. When it reports false, it has answered.
 func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
 	if !g.hostAllowed(r) {
+		g.refused(r, observe.RefusedHost)
 		answer.Error(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Host is not served here"))
 		return false
 	}
@@ -36,12 +41,13 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
 	}
 	w.Header().Add("Vary", "Origin")
 	if len(origins) > 1 || !g.originAllowed(r, origins[0]) {
+		g.refused(r, observe.RefusedOrigin)
 		answer.Error(w, http.StatusForbidden, "", wire.InvalidRequest("Forbidden: this Origin may not call the server"))
 		return false
 	}
 	head := w.Header()
 	head.Set("Access-Control-Allow-Origin", origins[0])
-	head.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After")
+	head.Set("Access-Control-Expose-Headers", "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id")
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		head.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
 		head.Set("Access-Control-Allow-Methods", "GET, POST, DELETE")
@@ -51,6 +57,10 @@ func (g *Gate) Admit(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	return true
+}
+
+func (g *Gate) refused(r *http.Request, why observe.RefuseReason) {
+	observed.Tell(r.Context(), g.Observer, observe.Refused{Reason: why})
 }
 
 // used are the headers that clients of any revision send.

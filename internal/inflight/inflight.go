@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/answer"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Calls are the calls in flight at a replica. It is safe for concurrent use.
@@ -40,9 +41,9 @@ func (c *Calls) Admit(principal string, r *run.Run) *answer.Refusal {
 	case c.leaving.Load():
 		return answer.Leaving()
 	case len(c.runs) >= c.all:
-		return answer.Busy(http.StatusServiceUnavailable, "Too many calls in flight at this server", 4*answer.RetryAfter)
+		return answer.Busy(observe.RefusedCalls, http.StatusServiceUnavailable, "Too many calls in flight at this server", 4*answer.RetryAfter)
 	case principal != "" && c.by[principal] >= c.each:
-		return answer.Busy(http.StatusTooManyRequests, "Too many calls in flight for this client", 4*answer.RetryAfter)
+		return answer.Busy(observe.RefusedCalls, http.StatusTooManyRequests, "Too many calls in flight for this client", 4*answer.RetryAfter)
 	}
 	c.add(principal, r)
 	return nil
@@ -83,6 +84,13 @@ func (c *Calls) Open() []*run.Run {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Collect(maps.Keys(c.runs))
+}
+
+// Len returns how many calls are in flight.
+func (c *Calls) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.runs)
 }
 
 // Close has new calls refused from now on: this replica leaves.

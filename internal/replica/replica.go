@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/observed"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -39,6 +41,8 @@ type Replica struct {
 	take  func(Note)
 	lost  func()
 
+	observer observe.Observer // nil: nobody observes
+
 	sub  store.Subscription
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -51,9 +55,9 @@ type Replica struct {
 
 var errOutside = errors.New("not yet known to the other replicas")
 
-// New returns a replica that has not joined the others yet.
-func New(s store.Store, log *slog.Logger, id string) *Replica {
-	return &Replica{ID: id, store: s, log: log, stop: func() {}, outside: errOutside, dead: make(map[string]time.Time)}
+// New returns a replica that has not joined the others yet. o may be nil: nobody observes.
+func New(s store.Store, log *slog.Logger, id string, o observe.Observer) *Replica {
+	return &Replica{ID: id, store: s, log: log, observer: o, stop: func() {}, outside: errOutside, dead: make(map[string]time.Time)}
 }
 
 // Start joins the replicas that share the store. take is called for each note from another replica, one
@@ -162,6 +166,7 @@ func (r *Replica) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renew)
 	defer cancel()
 	err := r.store.Put(ctx, leaseKey(r.ID), []byte("1"), Lease)
+	observed.Tell(ctx, r.observer, observe.LeaseRenewed{OK: err == nil})
 	if err != nil {
 		r.failed()
 	}
@@ -239,6 +244,7 @@ func (r *Replica) publish(ctx context.Context, topic, kind string, body any) (in
 		return 0, err
 	}
 	n, err := r.store.Publish(ctx, topic, note)
+	observed.Tell(ctx, r.observer, observe.NoteSent{Kind: kind, All: topic == everyone, OK: err == nil && n > 0})
 	if err != nil {
 		return 0, fmt.Errorf("telling other replicas: %w", err)
 	}

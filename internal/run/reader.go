@@ -130,6 +130,19 @@ func (r *Reader) Whole() (responses []Event, whole, speaks bool) {
 	return s.events, true, false
 }
 
+// Turn makes an event stream of what could have been one body. It does nothing, and reports false, when that is possible still,
+// because the stream has come to its end: see [Reader.Whole].
+func (r *Reader) Turn() bool {
+	s := r.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended && !s.spoken && s.volatile() {
+		return false
+	}
+	s.visible = true
+	return true
+}
+
 // Behind reports that the reader began at events that are no longer kept.
 func (r *Reader) Behind() bool {
 	s := r.s

@@ -26,6 +26,7 @@ type Run struct {
 
 	parent
 	cancel context.CancelCauseFunc
+	said   atomic.Int64 // bytes
 	state  atomic.Int32
 	copies atomic.Pointer[[]*func(data []byte)]
 	vain   atomic.Bool
@@ -74,14 +75,16 @@ func Outside(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Answer ends the run with a response. A run has one end: what comes
+// Answer ends the run with a response, and reports whether it is on its way. A run has one end: what comes
 // after a cancellation or a first answer is dropped. status is the HTTP status that the
 // response goes with when it is all there is.
-func (r *Run) Answer(response []byte, status int) {
+func (r *Run) Answer(response []byte, status int) (sent bool) {
 	if r.state.CompareAndSwap(running, answered) {
-		_ = r.Stream.Respond(response, status) // fails only when the stream was given up
+		sent = r.Stream.Respond(response, status) == nil // fails only when the stream was given up
+		r.said.Add(int64(len(response)))
 	}
 	r.cancel(nil)
+	return sent
 }
 
 // Cancel ends the run on its client's word: no response follows.
@@ -114,6 +117,7 @@ func (r *Run) Send(ctx context.Context, data []byte) error {
 	if !r.Open() {
 		return ErrEnded
 	}
+	r.said.Add(int64(len(data)))
 	if copies := r.copies.Load(); copies != nil {
 		for _, f := range *copies { // first: the run's own client may be gone, and nobody know yet
 			(*f)(data)

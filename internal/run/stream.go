@@ -82,9 +82,11 @@ type Stream struct {
 	shown  int64 // events below it may be shown
 	owed   int   // responses still to come
 	ended  bool
-	deaf   bool  // nobody reads, or will before the request is repeated
-	wanted bool  // it was, so what is shown once may be asked for again
-	err    error // why nothing will be shown any more
+	deaf   bool // nobody reads, or will before the request is repeated
+	wanted bool // it was, so what is shown once may be asked for again
+	// visible: it is shown as it comes, and no longer as one body. spoken: there was more than responses, so that it will be.
+	visible, spoken bool
+	err             error // why nothing will be shown any more
 
 	reader  *Reader
 	stalled int64         // where a reader was when it was last waited for in vain
@@ -371,6 +373,8 @@ func (s *Stream) append(e Event) error {
 		s.bytes += len(e.Data)
 	}
 	switch e.Kind {
+	case Message:
+		s.spoken = true
 	case Response:
 		s.owed--
 	case Last, End:

@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // standalone is a stream that a GET opened: it carries what belongs to no request.
@@ -229,9 +231,12 @@ func (s *Session) lostStream(st *run.Stream, why error) {
 	if standalone { // its client reads elsewhere now; what did not get there must
 		st.Unwritten(func(name string, data []byte) { _ = s.sayAlone(name, data) })
 	}
+	if !errors.Is(why, run.ErrLeft) {
+		observed.Tell(context.Background(), s.m.Observer, observe.Fenced{Session: observed.Name(s.ID), Calls: len(runs)})
+	}
 	for _, r := range runs {
 		if !errors.Is(why, run.ErrLeft) {
-			s.m.Log.Warn("a call was taken over by another replica", "session", short(s.ID), "method", r.Method)
+			s.m.Log.Warn("a call was taken over by another replica", "session", observed.Name(s.ID), "method", r.Method)
 		}
 		r.Lose()
 	}

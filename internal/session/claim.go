@@ -9,8 +9,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -27,6 +29,8 @@ type Pending struct {
 	Key string `json:"key,omitempty"`
 	// Repeatable: the call may run again when its replica is lost.
 	Repeatable bool `json:"repeatable,omitempty"`
+	// Told is what observers are told of it.
+	Told observed.Kept `json:"told,omitzero"`
 }
 
 // registration is what the store keeps of a stream with calls.
@@ -84,8 +88,8 @@ func (s *Session) holds(ctx context.Context, stream string, reg registration) (b
 	}
 }
 
-// Rerun executes a call of a dead replica again; its response goes to st.
-type Rerun func(p Pending, st *run.Stream)
+// Rerun executes a call of a dead replica again; its response goes to st. claim is how often it has been claimed.
+type Rerun func(p Pending, claim int, st *run.Stream)
 
 // Follow returns a stream of this session that is not written here, from after the given index on. It is followed
 // until ctx ends. If its replica dies, this one claims it, as long as mayClaim allows: calls that may run again are given to rerun, the others end in an error.
@@ -133,7 +137,7 @@ func (s *Session) Follow(ctx context.Context, stream string, after int64, mayCla
 		defer func() { _ = sub.Close() }()
 		defer s.mirror(f.mirror, false)
 		if err := f.follow(ctx, sub); err != nil && ctx.Err() == nil {
-			s.m.Log.Warn("following a stream", "session", short(s.ID), "error", err)
+			s.m.Log.Warn("following a stream", "session", observed.Name(s.ID), "error", err)
 			f.mirror.Fail(err)
 		}
 	}()
@@ -350,13 +354,37 @@ func (f *follower) check(ctx context.Context) (mine bool, err error) {
 	}
 	switch err := f.s.m.Store.Swap(ctx, key, old, claimed, run.KeepOpen); {
 	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
+		f.tell(ctx, observe.Takeover{Stage: observe.Outrun, Claim: reg.Claims})
 		return false, nil // another was faster
 	case err != nil:
 		return false, err
 	}
 	// The claim is made: what follows must be done even if the client leaves now. If the store fails
 	// meanwhile, the stream is claimed anew: see alive.
-	return f.takeOver(context.WithoutCancel(ctx), reg)
+	return f.claimed(context.WithoutCancel(ctx), reg)
+}
+
+// claimed follows a claim through, and tells of it.
+func (f *follower) claimed(ctx context.Context, reg registration) (mine bool, err error) {
+	begun := time.Now()
+	f.tell(ctx, observe.Takeover{Stage: observe.Claimed, Claim: reg.Claims})
+	repeated, lost, mine, err := f.takeOver(ctx, reg)
+	e := observe.Takeover{Stage: observe.Outrun, Claim: reg.Claims, Repeated: repeated, Lost: lost, Duration: time.Since(begun)}
+	switch {
+	case err != nil:
+		e.Stage = observe.Broken
+	case mine:
+		e.Stage = observe.Won
+	}
+	f.tell(ctx, e)
+	return mine, err
+}
+
+func (f *follower) tell(ctx context.Context, e observe.Takeover) {
+	if o := f.s.m.Observer; o != nil {
+		e.Session = observed.Name(f.s.ID)
+		o.Event(ctx, e)
+	}
 }
 
 // claiming notes that a stream is being claimed, and reports false if it is already.
@@ -393,11 +421,12 @@ func (f *follower) alive(ctx context.Context, owner string) (bool, error) {
 	return alive, err
 }
 
-// takeOver makes this replica the writer of a stream whose registration it has claimed.
-func (f *follower) takeOver(ctx context.Context, reg registration) (mine bool, err error) {
+// takeOver makes this replica the writer of a stream whose registration it has claimed. It returns how many calls run again, and how
+// many do not.
+func (f *follower) takeOver(ctx context.Context, reg registration) (repeated, lost int, mine bool, err error) {
 	events, err := f.fence(ctx, reg.Claims)
 	if err != nil || events == nil {
-		return false, err // the old owner had come to the end before it died, or a later claimer was faster
+		return 0, 0, false, err // the old owner had come to the end before it died, or a later claimer was faster
 	}
 	var owed []Pending
 	for _, call := range reg.Calls {
@@ -407,18 +436,21 @@ func (f *follower) takeOver(ctx context.Context, reg registration) (mine bool, e
 	}
 	f.mirror.Own(f.s.m.Store, f.name, len(owed), events)
 	f.s.adopt(f.mirror, reg)
-	f.s.m.Log.Info("took over from a lost replica", "session", short(f.s.ID), "calls", len(owed), "claims", reg.Claims)
+	f.s.m.Log.Info("took over from a lost replica", "session", observed.Name(f.s.ID), "calls", len(owed), "claims", reg.Claims)
 	for _, call := range owed {
 		if call.Repeatable && reg.Claims <= maxClaims {
-			f.rerun(call, f.mirror)
+			f.rerun(call, reg.Claims, f.mirror)
 			continue
 		}
-		_ = f.mirror.Respond(wire.AppendError(nil, wire.ID(call.ID), replicaLost(call)), 0)
+		lost++
+		e := replicaLost(call)
+		f.s.observeLost(ctx, call, reg.Claims, e)
+		_ = f.mirror.Respond(wire.AppendError(nil, wire.ID(call.ID), e), 0)
 	}
 	if len(owed) == 0 {
 		f.mirror.End()
 	}
-	return true, nil
+	return len(owed) - lost, lost, true, nil
 }
 
 func replicaLost(call Pending) *wire.Error {

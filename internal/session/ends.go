@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -89,7 +90,7 @@ func (m *Manager) isOver(e end) bool {
 		if err == nil {
 			return first
 		}
-		m.Log.Warn("whether a session has ended is not known", "session", short(e.id), "error", err)
+		m.Log.Warn("whether a session has ended is not known", "session", observed.Name(e.id), "error", err)
 		select {
 		case <-time.After(time.Second):
 		case <-m.ends.closed:

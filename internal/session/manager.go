@@ -7,18 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/run"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
-// Config is what a [Manager] is made with. All fields but Replica and Moved are required.
+// Config is what a [Manager] is made with. All fields are required that do not say what nil means.
 type Config struct {
 	Store store.Store
 	Log   *slog.Logger
@@ -41,6 +44,8 @@ type Config struct {
 	Ended func(id string)
 	// MaxSessions bounds the sessions opened here; MaxPerPrincipal those of one principal.
 	MaxSessions, MaxPerPrincipal int
+	// Observer may be nil: nobody observes.
+	Observer observe.Observer
 }
 
 // Manager keeps the sessions that are alive on this replica. It is safe for concurrent use.
@@ -97,7 +102,7 @@ func (m *Manager) New(e *engine.Engine, principal string) (*Session, error) {
 }
 
 // Discard gives a session of [Manager.New] up.
-func (m *Manager) Discard(s *Session) { m.forget(s) }
+func (m *Manager) Discard(s *Session) { m.forget(s, observe.EndDisconnected) }
 
 // Establish puts the record of a session of [Manager.New] into the store. The caller holds the session.
 func (s *Session) Establish(ctx context.Context, version string, initialize json.RawMessage) error {
@@ -113,24 +118,26 @@ func (s *Session) Establish(ctx context.Context, version string, initialize json
 	if err := s.m.Store.Create(ctx, recordKey(s.ID), raw, s.m.keep()); err != nil {
 		return fmt.Errorf("storing the session: %w", err)
 	}
+	s.m.observeOpened(ctx, s, version)
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	s.touched = time.Now()
 	s.m.live[s.ID] = s
-	s.m.established(s.ID)
+	s.m.established(s.ID, version)
 	s.m.startSweep()
 	return nil
 }
 
 // EstablishHere is [Session.Establish] for a session that [Session.Carry] keeps out of the store.
-func (s *Session) EstablishHere(version string, initialize json.RawMessage) {
+func (s *Session) EstablishHere(ctx context.Context, version string, initialize json.RawMessage) {
 	s.mu.Lock()
 	s.rec.Version, s.rec.Initialize = version, initialize
 	s.disconnect() // as above
 	s.mu.Unlock()
+	s.m.observeOpened(ctx, s, version)
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	s.m.established(s.ID)
+	s.m.established(s.ID, version)
 }
 
 // Find returns the session and holds it; the caller must [Session.Release] it. find gives
@@ -213,7 +220,7 @@ func (m *Manager) revive(id string, e *engine.Engine, rec *Record) (*Session, er
 	}
 	s := m.live[id]
 	if s == nil || s.isClosed() { // it may be on its way out
-		e, adopted := m.settle(id, e, rec.Principal)
+		e, adopted := m.settle(id, e, rec)
 		s = newSession(m, id, e, *rec) // its last use is that of the record, which may be long ago
 		m.live[id] = s
 		s.catchUpAdopted(adopted)
@@ -274,23 +281,23 @@ func (s *Session) touch(now time.Time) {
 		case errors.Is(err, store.ErrNotFound):
 			m.fade(s)
 		case err != nil:
-			m.Log.Warn("session not renewed", "session", short(s.ID), "error", err)
+			m.Log.Warn("session not renewed", "session", observed.Name(s.ID), "error", err)
 		}
 	}()
 }
 
 const touchTimeout = 5 * time.Second
 
-// short is enough of a session ID to find it in a log, and not enough to use it.
+// short is enough of a session ID to tell whose a request to a client is, and not enough to use it.
 func short(id string) string { return id[:min(len(id), 6)] }
 
 // End ends a session everywhere: its calls are cancelled, its streams end, its record goes.
 // Errors: store.ErrUnavailable; the session is then still there.
-func (m *Manager) End(ctx context.Context, s *Session) error {
+func (m *Manager) End(ctx context.Context, s *Session, why observe.EndReason) error {
 	if err := m.Store.Delete(ctx, recordKey(s.ID)); err != nil {
 		return fmt.Errorf("ending the session: %w", err)
 	}
-	m.forget(s)
+	m.forget(s, why)
 	if m.Replica != nil { // before the client hears of it: no other replica should serve the session then
 		if err := m.Replica.Broadcast(ctx, noteEnded, noteBody{Session: s.ID}); err != nil {
 			m.Log.Warn("other replicas not told", "note", noteEnded, "error", err)
@@ -307,10 +314,10 @@ func (m *Manager) fade(s *Session) {
 		return
 	}
 	if len(runs) == 0 {
-		m.forget(s)
+		m.forget(s, observe.EndGone)
 		return
 	}
-	m.Log.Warn("a session with calls in flight is gone from the store: they come to their end, and no new ones begin", "session", short(s.ID), "calls", len(runs))
+	m.Log.Warn("a session with calls in flight is gone from the store: they come to their end, and no new ones begin", "session", observed.Name(s.ID), "calls", len(runs))
 	s.mu.Lock()
 	for _, a := range slices.Clone(s.alone) {
 		s.dropStandalone(a) // its client learns it from the next GET
@@ -321,12 +328,12 @@ func (m *Manager) fade(s *Session) {
 			<-r.Context().Done()
 			<-r.Stream.Safe()
 		}
-		m.forget(s)
+		m.forget(s, observe.EndGone)
 	}()
 }
 
 // forget drops a session from this replica.
-func (m *Manager) forget(s *Session) {
+func (m *Manager) forget(s *Session, why observe.EndReason) {
 	m.mu.Lock()
 	if m.live[s.ID] == s {
 		delete(m.live, s.ID)
@@ -335,6 +342,7 @@ func (m *Manager) forget(s *Session) {
 	m.mu.Unlock()
 	s.shut()
 	if known && r.established {
+		m.observeEnded(why, s.ID, r)
 		m.over(s.ID, !r.carried)
 	}
 }
@@ -368,10 +376,16 @@ func (m *Manager) Close() {
 			}
 		}
 	}
-	for id := range m.residents {
+	left := maps.Clone(m.residents)
+	for id := range left {
 		m.drop(id)
 	}
 	m.mu.Unlock()
+	for id, r := range left {
+		if r.established {
+			m.observeEnded(observe.EndLeft, id, r)
+		}
+	}
 	for _, s := range all {
 		s.abandon()
 	}

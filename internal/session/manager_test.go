@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 	"github.com/sluice-mcp/sluice/store/memory"
 )
@@ -234,7 +235,7 @@ func TestEnd(t *testing.T) {
 		if err := s.Say(r.Context(), engine.Outgoing{Method: "ping", Ref: 1, Reply: func(_ json.RawMessage, e *wire.Error) { told <- e }}); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.End(t.Context(), s); err != nil {
+		if err := h.End(t.Context(), s, observe.EndDeleted); err != nil {
 			t.Fatal(err)
 		}
 		if e := <-told; e == nil {
@@ -261,7 +262,7 @@ func TestEnd(t *testing.T) {
 		if err := s.Say(t.Context(), engine.Outgoing{Method: "ping", Reply: func(json.RawMessage, *wire.Error) {}}); err == nil {
 			t.Error("asked")
 		}
-		if err := h.End(t.Context(), s); err != nil {
+		if err := h.End(t.Context(), s, observe.EndDeleted); err != nil {
 			t.Errorf("a second time: %v", err)
 		}
 		s.Release()
@@ -306,13 +307,13 @@ func TestLimits(t *testing.T) {
 		if !full("bob") {
 			t.Error("a session that rests does not count")
 		}
-		if err := h.End(t.Context(), h.mustFind(anonymous.ID, "")); err != nil {
+		if err := h.End(t.Context(), h.mustFind(anonymous.ID, ""), observe.EndDeleted); err != nil {
 			t.Fatal(err)
 		}
 		if full("bob") || !full("alice") {
 			t.Error("an ended session counts")
 		}
-		if err := h.End(t.Context(), h.mustFind(alice[0].ID, "alice")); err != nil {
+		if err := h.End(t.Context(), h.mustFind(alice[0].ID, "alice"), observe.EndDeleted); err != nil {
 			t.Fatal(err)
 		}
 		if full("alice") {
@@ -550,7 +551,7 @@ func TestFindWithoutStore(t *testing.T) {
 		if _, err := h.find(cold, ""); err == nil || errors.Is(err, ErrNotFound) {
 			t.Errorf("a session that cannot be looked up: %v", err) // not found would make the client start anew
 		}
-		if err := h.End(t.Context(), warm); err == nil {
+		if err := h.End(t.Context(), warm, observe.EndDeleted); err == nil {
 			t.Error("a session was ended that is still in the store")
 		}
 		if warm.isClosed() {

@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -68,12 +69,17 @@ func (m *Manager) Take(n replica.Note) bool {
 		close(took)
 		delete(m.handed, body.Session+" "+body.ID)
 	}
+	var resting *resident
 	if n.Kind == noteEnded && s == nil { // it may rest here
 		if r, known := m.drop(body.Session); known && r.established {
+			resting = &r
 			m.over(body.Session, true)
 		}
 	}
 	m.mu.Unlock()
+	if resting != nil {
+		m.observeEnded(observe.EndGone, body.Session, *resting)
+	}
 	if n.Kind == noteAnswer {
 		go m.acknowledge(n.From, body)
 	}
@@ -87,7 +93,7 @@ func (m *Manager) Take(n replica.Note) bool {
 	case noteChanged:
 		go func() { _ = s.reload() }() // the next request that needs the record says so
 	case noteEnded:
-		m.forget(s)
+		m.forget(s, observe.EndGone)
 	case noteCancel:
 		s.Cancel(wire.ID(body.ID))
 	case noteAnswer:

@@ -16,6 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/wire"
 	"github.com/sluice-mcp/sluice/store"
 )
@@ -161,7 +162,7 @@ func (s *Session) Initialized(ctx context.Context, params json.RawMessage, extra
 	}
 	go func() {
 		if err := server.Initialized(context.WithoutCancel(ctx), params, extra); err != nil {
-			s.m.Log.Info("notifications/initialized", "session", short(s.ID), "error", err)
+			s.m.Log.Info("notifications/initialized", "session", observed.Name(s.ID), "error", err)
 		}
 		s.speaks(-1)
 		s.mu.Lock()

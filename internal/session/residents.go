@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // A resident is a session that lives at this replica, whether or not it is awake. While it rests this is all that is here of it,
@@ -14,6 +16,8 @@ type resident struct {
 	engine    *engine.Engine
 	principal string
 	until     time.Time // unless it is used
+	since     int64     // when it came to live here, in Unix nanoseconds
+	revision  string
 	// counted: it was opened here, and counts against the limits. The others came from other replicas.
 	counted     bool
 	established bool // its client knows of it
@@ -43,7 +47,7 @@ func (m *Manager) reserve(id string, e *engine.Engine, principal string) error {
 		}
 		return ErrTooMany
 	}
-	m.residents[id] = resident{engine: e, principal: principal, until: now.Add(m.keep()), counted: true}
+	m.residents[id] = resident{engine: e, principal: principal, until: now.Add(m.keep()), since: now.UnixNano(), counted: true}
 	m.opened++
 	m.counts[principal]++
 	m.holds(e, 1)
@@ -56,14 +60,19 @@ const expireEvery = time.Second
 
 // settle notes a session that comes to life here, and returns the engine of its server: the one that it has had here, else e. adopted
 // reports that it comes from elsewhere. m.mu is held.
-func (m *Manager) settle(id string, e *engine.Engine, principal string) (_ *engine.Engine, adopted bool) {
+func (m *Manager) settle(id string, e *engine.Engine, rec *Record) (_ *engine.Engine, adopted bool) {
 	if r, known := m.residents[id]; known {
 		return r.engine, false
 	}
 	// Those that come from elsewhere are bounded, too. What is beyond asks for its server again when it has rested.
 	if len(m.residents)-m.opened < m.MaxSessions {
-		m.residents[id] = resident{engine: e, principal: principal, until: time.Now().Add(m.keep()), established: true}
+		now := time.Now()
+		m.residents[id] = resident{
+			engine: e, principal: rec.Principal, until: now.Add(m.keep()), since: now.UnixNano(),
+			revision: wire.Same(rec.Version), established: true,
+		}
 		m.holds(e, 1)
+		m.observeAdopted(id, rec.Version)
 	}
 	return e, true
 }
@@ -76,9 +85,9 @@ func (m *Manager) engineOf(id string) *engine.Engine {
 }
 
 // established notes that the client of a session is told of it. m.mu is held.
-func (m *Manager) established(id string) {
+func (m *Manager) established(id, revision string) {
 	if r, ok := m.residents[id]; ok {
-		r.established = true
+		r.established, r.revision = true, wire.Same(revision)
 		m.residents[id] = r
 	}
 }
@@ -123,6 +132,9 @@ func (m *Manager) expire(now time.Time) {
 			m.drop(id)
 			if r.established {
 				over = append(over, id)
+				if m.Observer != nil { // aside, because m.mu is held
+					go m.observeEnded(observe.EndIdle, id, r)
+				}
 			}
 			continue
 		}

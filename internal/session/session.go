@@ -13,8 +13,10 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Session is a session that is alive on this replica. It is safe for concurrent use.
@@ -180,9 +182,9 @@ func (s *Session) Closed() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := s.m.End(ctx, s); err != nil {
-		s.m.Log.Warn("a session that the server has closed may be found again", "session", short(s.ID), "error", err)
-		s.m.forget(s)
+	if err := s.m.End(ctx, s, observe.EndClosed); err != nil {
+		s.m.Log.Warn("a session that the server has closed may be found again", "session", observed.Name(s.ID), "error", err)
+		s.m.forget(s, observe.EndClosed)
 	}
 }
 
@@ -229,7 +231,7 @@ func (s *Session) Server(ctx context.Context) (*engine.Session, error) {
 		}
 		go func() {
 			if _, err := server.Relay(context.WithoutCancel(ctx), &engine.Call{Method: "resources/subscribe", Params: params, Extra: &mcp.RequestExtra{}}); err != nil {
-				s.m.Log.Warn("subscription not renewed", "session", short(s.ID), "uri", uri, "error", err)
+				s.m.Log.Warn("subscription not renewed", "session", observed.Name(s.ID), "uri", uri, "error", err)
 			}
 		}()
 	}
@@ -314,13 +316,16 @@ func (s *Session) Say(ctx context.Context, m engine.Outgoing) error {
 		if id, err = s.ask(ctx, m); err != nil {
 			return err
 		}
+		m.Params = s.observeQuestion(ctx, id, m)
 	}
 	if m.Reply == nil && s.heard(ctx, m) {
 		return nil
 	}
 	err := s.deliver(ctx, m.Method, wire.AppendCall(nil, id, m.Method, m.Params))
 	if err != nil && id != "" {
-		s.answered(id)
+		if q := s.answered(id); q != nil {
+			q.ended(observe.End{Outcome: observe.Failed})
+		}
 	}
 	return err
 }
@@ -342,12 +347,14 @@ func (s *Session) deliver(ctx context.Context, method string, data []byte) error
 type question struct {
 	ref   any // the SDK's name for it
 	reply func(json.RawMessage, *wire.Error)
+	end   func(observe.End) // nil when nobody observes
 	timer *time.Timer
 	run   *run.Run // that it was asked in, if any
 }
 
 func (q *question) fail(why string) {
 	q.timer.Stop()
+	q.ended(observe.End{Outcome: observe.Cancelled})
 	go q.reply(nil, wire.Internal(why))
 }
 
@@ -366,6 +373,13 @@ func (s *Session) Unanswer(r *run.Run) {
 			r.AskedInVain()
 			q.fail(errLeft.Error())
 		}
+	}
+}
+
+// ended tells how the question has ended. Nobody else has it any more.
+func (q *question) ended(e observe.End) {
+	if q.end != nil {
+		q.end(e)
 	}
 }
 
@@ -396,6 +410,7 @@ func (s *Session) ask(ctx context.Context, m engine.Outgoing) (wire.ID, error) {
 	q := &question{ref: m.Ref, reply: m.Reply, run: run.From(ctx)}
 	q.timer = time.AfterFunc(s.m.ReplyTimeout, func() {
 		if q := s.answered(id); q != nil {
+			q.ended(observe.End{Outcome: observe.Unfinished})
 			s.cancelQuestion(ctx, id, "the server no longer waits")
 			q.reply(nil, wire.Internal("the client did not answer in time"))
 		}
@@ -462,6 +477,11 @@ func (s *Session) answer(m wire.Message) bool {
 			e = wire.Internal("the client answered with an error that cannot be read")
 		}
 	}
+	ended := observe.End{Outcome: observe.OK}
+	if e != nil {
+		ended = observe.End{Outcome: observe.Failed, Code: e.Code}
+	}
+	q.ended(ended)
 	q.reply(slices.Clone(m.Result), e)
 	return true
 }
@@ -476,9 +496,14 @@ func (s *Session) retract(ctx context.Context, m engine.Outgoing) error {
 		}
 	}
 	s.mu.Unlock()
-	if id == "" || s.answered(id) == nil {
+	if id == "" {
 		return nil
 	}
+	q := s.answered(id)
+	if q == nil {
+		return nil
+	}
+	q.ended(observe.End{Outcome: observe.Cancelled})
 	s.cancelQuestion(ctx, id, wire.Unquote(wire.Member(m.Params, "reason")))
 	return nil
 }

@@ -236,6 +236,9 @@ func (s *Site) Kill() {
 	_ = s.Handler.Close() // to free the memory; nobody can tell
 }
 
+// ServeHTTPSSE has the site serve the transport of 2024-11-05 instead, at one path. What it writes is not judged.
+func (s *Site) ServeHTTPSSE(path string) { s.watched = s.Handler.HTTPSSE(path) }
+
 // NewSite starts a replica; one without a tap shares nothing. Whoever starts it sees to its end.
 func NewSite(t testing.TB, name string, way *Tap, opts sluice.Options, getServer func() *mcp.Server) *Site {
 	if way != nil {

@@ -67,6 +67,7 @@ func (p *Endpoint) element(r *http.Request, s *session.Session, st *run.Stream, 
 		c, inFlight, no := p.begin(r, s, m, st)
 		if inFlight != nil {
 			no = answer.Refuse(http.StatusOK, session.ErrInFlight)
+			c.told.ends(notBegun(no))
 		}
 		if no == nil {
 			c.batch = true

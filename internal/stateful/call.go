@@ -18,12 +18,15 @@ import (
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
 // call takes a request of a session and shows its answer.
 func (p *Endpoint) call(w http.ResponseWriter, r *http.Request, s *session.Session, m wire.Message) {
 	if earlier := s.Earlier(m.ID, m.Method, m.Params); earlier != nil {
+		_, told := p.observe(r, s, m)
+		told.ends(repeated)
 		p.again(w, r, s, earlier)
 		return
 	}
@@ -54,11 +57,15 @@ type call struct {
 	key       string        // an idempotency key, or ""
 	keep      chan struct{} // has an element while its stream is made durable, see keeps; nil until it is
 	batch     bool          // other calls share its stream
+
+	told      *told // nil when nobody observes
+	toolError bool
 }
 
-func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
+// newCall returns a call that runs with the values of ctx.
+func newCall(ctx context.Context, r *http.Request, s *session.Session, principal string, id wire.ID, method string, params json.RawMessage, token []byte, st *run.Stream) *call {
 	c := &call{
-		run:       run.Start(r.Context(), s.ID, id, method, st),
+		run:       run.Start(ctx, s.ID, id, method, st),
 		session:   s,
 		params:    params,
 		token:     token,
@@ -72,7 +79,19 @@ func newCall(r *http.Request, s *session.Session, principal string, id wire.ID, 
 
 // begin checks a request and begins its run, which owes its response to st. If another request with its ID is in
 // flight, it returns that one, too.
-func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (c *call, inFlight *run.Run, refused *answer.Refusal) {
+func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (c *call, inFlight *run.Run, no *answer.Refusal) {
+	ctx, told := p.observe(r, s, m)
+	c, inFlight, no = p.admit(ctx, r, s, m, st)
+	if no == nil {
+		c.told = told
+		return c, inFlight, nil
+	}
+	no.Tell(ctx, p.Observer)
+	told.ends(notBegun(no))
+	return nil, nil, no
+}
+
+func (p *Endpoint) admit(ctx context.Context, r *http.Request, s *session.Session, m wire.Message, st *run.Stream) (c *call, inFlight *run.Run, refused *answer.Refusal) {
 	if p.Calls.Leaving() {
 		return nil, nil, answer.Leaving()
 	}
@@ -93,7 +112,7 @@ func (p *Endpoint) begin(r *http.Request, s *session.Session, m wire.Message, st
 		m.Params = wire.RemoveMembers(m.Params, "requestState", "inputResponses")
 		params.RequestState, params.InputResponses = nil, nil
 	}
-	c = newCall(r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
+	c = newCall(ctx, r, s, p.Principal(r), m.ID, m.Method, m.Params, meta.ProgressToken, st)
 	c.parsed = &params
 	if m.Method == "tools/call" {
 		if c.key, e = once.KeyOf(r.Header, meta); e != nil {
@@ -165,6 +184,7 @@ func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, cal
 			}
 		},
 		Patience: view.Patience,
+		Kind:     observe.StreamCall,
 	}
 }
 
@@ -188,21 +208,24 @@ func (p *Endpoint) run(c *call) {
 		c.session.Remember(c.run, c.params)
 	}
 	c.session.Finish(c.run) // first: a client may use the ID again as soon as it has the answer
+	status := http.StatusOK
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		p.Log.Error("session state is out of reach", "error", err)
-		e := &wire.Error{Code: wire.CodeBusy, Message: outOfReach}
-		c.run.Answer(wire.AppendError(nil, c.run.ID, e), http.StatusServiceUnavailable)
+		err, status = &wire.Error{Code: wire.CodeBusy, Message: outOfReach}, http.StatusServiceUnavailable
 	case errors.Is(err, session.ErrEnded):
-		c.run.Answer(wire.AppendError(nil, c.run.ID, errGone), http.StatusNotFound)
-	case err != nil:
-		e, status := engine.ToError(err), http.StatusOK
-		if c.key != "" && e.Code == wire.CodeBusy {
-			status = http.StatusServiceUnavailable // nothing has begun
-		}
-		c.run.Answer(wire.AppendError(nil, c.run.ID, e), status)
-	default:
-		c.run.Answer(append(response, '}'), http.StatusOK)
+		err, status = errGone, http.StatusNotFound
+	case c.key != "" && err != nil && engine.ToError(err).Code == wire.CodeBusy:
+		status = http.StatusServiceUnavailable // nothing has begun
+	}
+	if err == nil {
+		response = append(response, '}')
+	} else {
+		response = wire.AppendError(nil, c.run.ID, engine.ToError(err))
+	}
+	sent := c.run.Answer(response, status)
+	if c.told != nil {
+		c.told.end(c.run.End(c.ended(err), sent))
 	}
 	select { // the call is over when its end is safe: a process that drains must not leave before
 	case <-c.run.Stream.Safe():
@@ -235,7 +258,21 @@ func (p *Endpoint) appendOnce(dst []byte, c *call) ([]byte, error) {
 		})
 		return result, err
 	})
+	if isError := wire.Member(result, "isError"); string(isError) == "true" {
+		c.toolError = true
+	}
 	return append(dst, result...), err
+}
+
+// ended is the end of the call for an observer, if its response was sent.
+func (c *call) ended(err error) observe.End {
+	switch {
+	case err != nil:
+		return failed(err)
+	case c.toolError:
+		return observe.End{Outcome: observe.ToolError}
+	}
+	return observe.End{Outcome: observe.OK}
 }
 
 // appendResult calls the server and appends the result to dst.
@@ -268,6 +305,9 @@ func (p *Endpoint) appendResult(dst []byte, c *call) ([]byte, error) {
 	res, err := server.Do(ctx, asked)
 	if err != nil {
 		return nil, withOldCode(c.run.Method, err)
+	}
+	if call, ok := res.(*mcp.CallToolResult); ok {
+		c.toolError = call.IsError
 	}
 	return engine.AppendResult(dst, res)
 }

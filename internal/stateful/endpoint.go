@@ -25,9 +25,10 @@ import (
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
-// Config is what the endpoint needs. Every field must be set.
+// Config is what the endpoint needs. Every field must be set that does not say what nil means.
 type Config struct {
 	Server    func(*http.Request) *engine.Engine // nil: there is none for this request
 	Principal func(*http.Request) string
@@ -43,6 +44,8 @@ type Config struct {
 	Shared bool
 	View   *view.Renderer
 	Log    *slog.Logger
+	// Observer may be nil: nobody observes.
+	Observer observe.Observer
 }
 
 // Endpoint serves the messages of the era. It is safe for concurrent use.
@@ -86,13 +89,13 @@ func (p *Endpoint) Post(w http.ResponseWriter, r *http.Request, post era.Post) {
 		p.batch(w, r, s, post.Batch)
 	case m.Kind == wire.Notification:
 		if err := p.notified(r, s, m); err != nil {
-			p.refusal(err).Write(w, "")
+			p.refuse(w, r, "", p.refusal(err))
 			return
 		}
 		answer.Accepted(w)
 	case m.Kind == wire.Response:
 		if err := answered(r, s, m, post.Malformed); err != nil {
-			p.refusal(err).Write(w, "")
+			p.refuse(w, r, "", p.refusal(err))
 			return
 		}
 		answer.Accepted(w)
@@ -108,8 +111,8 @@ func (p *Endpoint) Delete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.Release()
-	if err := p.Sessions.End(r.Context(), s); err != nil {
-		p.refusal(err).Write(w, "")
+	if err := p.Sessions.End(r.Context(), s, observe.EndDeleted); err != nil {
+		p.refuse(w, r, "", p.refusal(err))
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -129,7 +132,7 @@ func (p *Endpoint) find(w http.ResponseWriter, r *http.Request, id wire.ID) *ses
 		return nil, errNoServer
 	})
 	if err != nil {
-		p.refusal(err).Write(w, id)
+		p.refuse(w, r, id, p.refusal(err))
 		return nil
 	}
 	// Nearly everybody sends the negotiated version. Another one may be one that this server does not speak
@@ -160,16 +163,16 @@ func (p *Endpoint) refusal(err error) *answer.Refusal {
 	case errors.Is(err, session.ErrEnded) && p.leaving():
 		return answer.Leaving()
 	case errors.Is(err, session.ErrNotFound), errors.Is(err, session.ErrEnded):
-		return answer.Refuse(http.StatusNotFound, errGone)
+		return &answer.Refusal{Status: http.StatusNotFound, Err: errGone, Reason: observe.RefusedNoSession}
 	case errors.Is(err, session.ErrTooManyOfYours):
-		return answer.Busy(http.StatusTooManyRequests, "Too many sessions of this client", 30*answer.RetryAfter)
+		return answer.Busy(observe.RefusedSessions, http.StatusTooManyRequests, "Too many sessions of this client", 30*answer.RetryAfter)
 	case errors.Is(err, session.ErrTooMany):
-		return answer.Busy(http.StatusServiceUnavailable, "Too many sessions at this server", 30*answer.RetryAfter)
+		return answer.Busy(observe.RefusedSessions, http.StatusServiceUnavailable, "Too many sessions at this server", 30*answer.RetryAfter)
 	case errors.Is(err, errNoServer):
 		return answer.Refuse(http.StatusBadRequest, wire.InvalidRequest(err.Error()))
 	}
 	p.Log.Error("session state is out of reach", "error", err)
-	return answer.Busy(http.StatusServiceUnavailable, outOfReach, 4*answer.RetryAfter)
+	return answer.Busy(observe.RefusedStore, http.StatusServiceUnavailable, outOfReach, 4*answer.RetryAfter)
 }
 
 // leaving reports that this replica drains while others can take its clients.

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // This file is the transport of revision 2024-11-05 (HTTP+SSE): one stream for everything that the server says,
@@ -82,18 +83,18 @@ func (p *Endpoint) HTTPSSE(w http.ResponseWriter, r *http.Request, messagePath s
 
 func (p *Endpoint) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePath string) {
 	if p.Calls.Leaving() {
-		answer.Leaving().Write(w, "")
+		p.refuse(w, r, "", answer.Leaving())
 		return
 	}
 	server := p.Server(r)
 	if server == nil {
-		p.refusal(errNoServer).Write(w, "")
+		p.refuse(w, r, "", p.refusal(errNoServer))
 		return
 	}
 	principal := p.Principal(r)
 	s, err := p.Sessions.New(server, principal)
 	if err != nil {
-		p.refusal(err).Write(w, "")
+		p.refuse(w, r, "", p.refusal(err))
 		return
 	}
 	defer p.Sessions.Discard(s)
@@ -103,7 +104,7 @@ func (p *Endpoint) openHTTPSSE(w http.ResponseWriter, r *http.Request, messagePa
 	defer p.connections.remove(c)
 	defer p.Listen(server)()
 	endpoint := wire.AppendEvent(nil, "endpoint", "", []byte(messageReference(r, messagePath)+"?sessionId="+url.QueryEscape(s.ID)))
-	p.View.Show(w, r, c.stream, c.stream.Attach(-1), view.View{Prelude: endpoint})
+	p.View.Show(w, r, c.stream, c.stream.Attach(-1), view.View{Prelude: endpoint, Kind: observe.StreamHTTPSSE})
 }
 
 // messageReference names the endpoint for messages relative to the URL of the stream, if the one lies in the directory of the other
@@ -133,7 +134,7 @@ func messageReference(r *http.Request, messagePath string) string {
 func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 	c := p.connections.get(r.URL.Query().Get("sessionId"))
 	if c == nil || c.principal != p.Principal(r) {
-		p.refusal(session.ErrNotFound).Write(w, "")
+		p.refuse(w, r, "", p.refusal(session.ErrNotFound))
 		return
 	}
 	post, ok := p.Reader.Messages(w, r)
@@ -141,7 +142,7 @@ func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if post.Malformed != nil {
-		p.refusal(answered(r, c.session, post.Message, post.Malformed)).Write(w, "")
+		p.refuse(w, r, "", p.refusal(answered(r, c.session, post.Message, post.Malformed)))
 		return
 	}
 	elements := post.Batch
@@ -151,12 +152,12 @@ func (p *Endpoint) postHTTPSSE(w http.ResponseWriter, r *http.Request) {
 	// Responses cannot wait for a reader as notifications do, and there is one for all of them: a client that asks and does not
 	// read would have them pile up. What it owes itself is let in.
 	if slices.ContainsFunc(elements, wire.Element.Owed) && c.stream.Full() {
-		answer.Busy(http.StatusTooManyRequests, "Too much waits on the event stream: read it first", 4*answer.RetryAfter).Write(w, "")
+		p.refuse(w, r, "", answer.Busy(observe.RefusedUnread, http.StatusTooManyRequests, "Too much waits on the event stream: read it first", 4*answer.RetryAfter))
 		return
 	}
 	for _, e := range elements {
 		if m := e.Message; e.Err == nil && m.Kind == wire.Request && m.Method == "initialize" {
-			c.initialize(r, m)
+			p.initializeHTTPSSE(r, c, m)
 			continue
 		}
 		if c.tooEarly(e) {
@@ -182,13 +183,16 @@ func (c *connection) tooEarly(e wire.Element) bool {
 }
 
 // initialize answers on the stream. Nothing of the session is stored: it ends with its connection.
-func (c *connection) initialize(r *http.Request, m wire.Message) {
+func (p *Endpoint) initializeHTTPSSE(r *http.Request, c *connection, m wire.Message) {
+	ctx, end := p.observeInitialize(r, m, observe.HTTPSSE)
 	respond := func(result json.RawMessage, e *wire.Error) {
-		data := wire.AppendResult(nil, m.ID, result)
+		data, ended := wire.AppendResult(nil, m.ID, result), observe.End{Outcome: observe.OK}
 		if e != nil {
-			data = wire.AppendError(nil, m.ID, e)
+			data, ended = wire.AppendError(nil, m.ID, e), failed(e)
 		}
 		_ = c.stream.Respond(data, http.StatusOK) // fails when the connection is gone, and the client with it
+		ended.Shape, ended.Bytes = observe.Stream, int64(len(data))
+		end(ended)
 	}
 	params, e := engine.PrepareInitialize(m.Params)
 	if e != nil {
@@ -199,11 +203,11 @@ func (c *connection) initialize(r *http.Request, m wire.Message) {
 		respond(nil, wire.InvalidRequest("Invalid request: the session is initialized"))
 		return
 	}
-	result, version, err := greet(r, c.session, params)
+	result, version, err := greet(ctx, r, c.session, params)
 	if err != nil {
 		respond(nil, engine.ToError(err))
 		return
 	}
-	c.session.EstablishHere(version, engine.NegotiatedParams(params, version))
+	c.session.EstablishHere(ctx, version, engine.NegotiatedParams(params, version))
 	respond(result, nil)
 }

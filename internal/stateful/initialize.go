@@ -12,57 +12,66 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // initialize opens a session. A client that names one, of its own or one that is long gone, asks for a new one all the same: it
 // could not do so otherwise, and some clients send the header always, even empty.
 func (p *Endpoint) initialize(w http.ResponseWriter, r *http.Request, m wire.Message) {
-	if p.Calls.Leaving() {
-		answer.Leaving().Write(w, m.ID)
+	ctx, end := p.observeInitialize(r, m, observe.StreamableHTTP)
+	result, no := p.open(ctx, w, r, m)
+	if no != nil {
+		no.Tell(ctx, p.Observer)
+		end(notBegun(no))
+		no.Write(w, m.ID)
 		return
+	}
+	body := wire.AppendResult(nil, m.ID, result)
+	end(observe.End{Outcome: observe.OK, Shape: observe.JSON, Bytes: int64(len(body))})
+	answer.JSON(w, http.StatusOK, body)
+}
+
+// open opens a session, names it in the header of the response, and returns the result.
+func (p *Endpoint) open(ctx context.Context, w http.ResponseWriter, r *http.Request, m wire.Message) (json.RawMessage, *answer.Refusal) {
+	if p.Calls.Leaving() {
+		return nil, answer.Leaving()
 	}
 	params, e := engine.PrepareInitialize(m.Params)
 	if e != nil {
-		answer.Error(w, http.StatusBadRequest, m.ID, e)
-		return
+		return nil, answer.Refuse(http.StatusBadRequest, e)
 	}
 	server := p.Server(r)
 	if server == nil {
-		p.refusal(errNoServer).Write(w, m.ID)
-		return
+		return nil, p.refusal(errNoServer)
 	}
 	if spoken := server.Describe(r.Context(), caller.Extra(r)).Revisions; !slices.ContainsFunc(spoken, func(v string) bool { return !wire.Modern(v) }) {
 		// The only word that a client of the session era may get to show its user.
 		e := wire.UnsupportedBy(spoken, wire.Unquote(wire.Member(m.Params, "protocolVersion")))
 		e.Message += ": this server speaks " + strings.Join(spoken, ", ")
-		answer.Error(w, http.StatusBadRequest, m.ID, e)
-		return
+		return nil, answer.Refuse(http.StatusBadRequest, e)
 	}
 	s, err := p.Sessions.New(server, p.Principal(r))
 	if err != nil {
-		p.refusal(err).Write(w, m.ID)
-		return
+		return nil, p.refusal(err)
 	}
 	defer s.Release()
-	result, version, err := greet(r, s, params)
+	result, version, err := greet(ctx, r, s, params)
 	result = wire.Declare(result, "experimental", wire.ExtensionOnce, p.Once.Declaration())
 	if err != nil {
 		p.Sessions.Discard(s)
-		answer.Error(w, http.StatusOK, m.ID, engine.ToError(err))
-		return
+		return nil, answer.Refuse(http.StatusOK, engine.ToError(err))
 	}
-	if err := s.Establish(r.Context(), version, engine.NegotiatedParams(params, version)); err != nil {
+	if err := s.Establish(ctx, version, engine.NegotiatedParams(params, version)); err != nil {
 		p.Sessions.Discard(s)
-		p.refusal(err).Write(w, m.ID)
-		return
+		return nil, p.refusal(err)
 	}
 	w.Header().Set(wire.HeaderSession, s.ID)
-	answer.JSON(w, http.StatusOK, wire.AppendResult(nil, m.ID, result))
+	return result, nil
 }
 
 // greet asks the server for the result of initialize and tells the version that was agreed on.
-func greet(r *http.Request, s *session.Session, params json.RawMessage) (result json.RawMessage, version string, err error) {
-	res, err := s.Engine.Initialize(context.WithoutCancel(r.Context()), s.ID, params, caller.Extra(r), s)
+func greet(ctx context.Context, r *http.Request, s *session.Session, params json.RawMessage) (result json.RawMessage, version string, err error) {
+	res, err := s.Engine.Initialize(context.WithoutCancel(ctx), s.ID, params, caller.Extra(r), s)
 	if err != nil {
 		return nil, "", err
 	}

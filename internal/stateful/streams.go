@@ -7,10 +7,12 @@ import (
 
 	"github.com/sluice-mcp/sluice/internal/answer"
 	"github.com/sluice-mcp/sluice/internal/era"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -41,11 +43,11 @@ func (p *Endpoint) standalone(w http.ResponseWriter, r *http.Request, s *session
 	}
 	st, err := s.OpenStandalone(r.Context())
 	if err != nil {
-		p.refusal(err).Write(w, "")
+		p.refuse(w, r, "", p.refusal(err))
 		return
 	}
 	s.CatchUp()
-	p.show(w, r, s, st, -1)
+	p.show(w, r, s, st, -1, observe.StreamStandalone)
 }
 
 // resume goes on with a stream after the last event that the client has.
@@ -55,6 +57,7 @@ func (p *Endpoint) resume(w http.ResponseWriter, r *http.Request, s *session.Ses
 		stream, index, ok = wire.ParseEventID(last[0])
 	}
 	if !ok {
+		p.resumed(r, s, observe.ResumeUnknown)
 		answer.Error(w, http.StatusBadRequest, "", wire.InvalidRequest("Last-Event-ID is not one of this server's event IDs"))
 		return
 	}
@@ -65,10 +68,15 @@ func (p *Endpoint) resume(w http.ResponseWriter, r *http.Request, s *session.Ses
 	}
 	leaving := p.drained.Load() || p.leaving()
 	if st != nil && !(leaving && s.Standalone(st)) { // a standalone stream would not end
-		p.show(w, r, s, st, index)
+		kind := observe.StreamCall
+		if s.Standalone(st) {
+			kind = observe.StreamStandalone
+		}
+		p.show(w, r, s, st, index, kind)
 		return
 	}
 	if leaving {
+		p.resumed(r, s, observe.ResumeSentBack)
 		view.SendBack(w, stream, index)
 		return
 	}
@@ -83,31 +91,49 @@ func (p *Endpoint) follow(w http.ResponseWriter, r *http.Request, s *session.Ses
 	case errors.Is(err, store.ErrNotFound) && session.IsStandalone(stream):
 		// The client was away for longer than its stream is kept. It gets another: what it missed it can ask for, but a refusal, or
 		// a stream that ends at once, would have it come again and again, or give the session up (the SDK's).
+		p.resumed(r, s, observe.ResumeUnknown)
 		p.standalone(w, r, s)
 	case errors.Is(err, store.ErrNotFound):
+		p.resumed(r, s, observe.ResumeUnknown)
 		answer.Error(w, http.StatusBadRequest, "", wire.InvalidRequest("This session has no stream with this Last-Event-ID"))
 	case errors.Is(err, store.ErrTrimmed):
+		p.resumed(r, s, observe.ResumeBehind)
 		answer.Error(w, http.StatusBadRequest, "", tooFarBehind())
 	case err != nil:
-		p.refusal(err).Write(w, "")
+		p.resumed(r, s, observe.ResumeFailed)
+		p.refuse(w, r, "", p.refusal(err))
 	default:
-		p.show(w, r, s, st, after)
+		p.show(w, r, s, st, after, observe.StreamMirror)
 	}
 }
 
 // show shows a stream of this replica after the event with the index after.
-func (p *Endpoint) show(w http.ResponseWriter, r *http.Request, s *session.Session, st *run.Stream, after int64) {
+func (p *Endpoint) show(w http.ResponseWriter, r *http.Request, s *session.Session, st *run.Stream, after int64, kind observe.StreamKind) {
 	rd := st.Attach(after)
 	defer rd.Detach()
 	if rd.Behind() {
+		p.resumed(r, s, observe.ResumeBehind)
 		answer.Error(w, http.StatusBadRequest, "", tooFarBehind())
 		return
 	}
-	v := view.View{IDs: true, Resumed: after >= 0, After: after}
+	switch {
+	case kind == observe.StreamMirror:
+		p.resumed(r, s, observe.ResumeMirrored)
+	case after >= 0:
+		p.resumed(r, s, observe.ResumeHere)
+	}
+	v := view.View{IDs: true, Resumed: after >= 0, After: after, Kind: kind}
 	if s.Version() >= wire.Rev1125 { // whose clients know of IDs without data
 		v.Remind = time.Second
 	}
 	p.View.Show(w, r, st, rd, v)
+}
+
+// resumed tells how a client fares that comes back for a stream.
+func (p *Endpoint) resumed(r *http.Request, s *session.Session, result observe.ResumeResult) {
+	if p.Observer != nil {
+		p.Observer.Event(r.Context(), observe.StreamResumed{Session: observed.Name(s.ID), Result: result})
+	}
 }
 
 func tooFarBehind() *wire.Error {

@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/session"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // maxPending bounds the params that the store keeps for the calls of one stream, in bytes: a record is to stay small.
@@ -21,6 +22,9 @@ func (p *Endpoint) pending(calls []*call) []session.Pending {
 	out, room := make([]session.Pending, len(calls)), maxPending
 	for i, c := range calls {
 		out[i] = session.Pending{ID: json.RawMessage(c.run.ID), Method: c.run.Method, Key: c.key}
+		if c.told != nil {
+			out[i].Told = c.told.kept
+		}
 		// What is not repeated needs no params. A call with a key can be: it is looked up then, whether it has run.
 		if room -= len(c.params); room >= 0 && (c.key != "" || c.repeatable()) {
 			out[i].Params, out[i].Repeatable = c.params, true
@@ -45,19 +49,22 @@ func (c *call) repeatable() bool {
 // has come back for it, who is the same principal.
 func (p *Endpoint) rerun(r *http.Request, s *session.Session) session.Rerun {
 	principal := p.Principal(r)
-	return func(pending session.Pending, st *run.Stream) {
+	return func(pending session.Pending, claim int, st *run.Stream) {
 		var token []byte
 		if meta, e := wire.ParseMeta(wire.Member(pending.Params, "_meta")); e == nil {
 			token = meta.ProgressToken
 		}
-		c := newCall(r, s, principal, wire.ID(pending.ID), pending.Method, pending.Params, token, st)
-		c.key = pending.Key
+		ctx, told := p.observeRerun(r, s, pending, claim)
+		c := newCall(ctx, r, s, principal, wire.ID(pending.ID), pending.Method, pending.Params, token, st)
+		c.key, c.told = pending.Key, told
 		inFlight, err := s.Begin(c.run)
 		switch {
 		case err != nil:
+			told.ends(observe.End{Outcome: observe.TakenOver})
 			st.Fail(run.ErrLeft)
 			return
 		case inFlight != nil:
+			told.ends(failed(session.ErrInFlight))
 			_ = st.Respond(wire.AppendError(nil, c.run.ID, session.ErrInFlight), 0)
 			return
 		}

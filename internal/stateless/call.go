@@ -11,6 +11,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // appendResult calls the server and appends the result to dst.
@@ -76,6 +77,7 @@ func relay(ctx context.Context, rn *run.Run, c *call, asked *engine.Call) ([]byt
 // finish checks a result, completes it as the revision asks, and appends it to dst as JSON.
 func (p *Endpoint) finish(dst []byte, c *call, caps *mcp.ClientCapabilities, res mcp.Result) ([]byte, error) {
 	if interim := asInterim(res); interim != nil {
+		c.ended.Outcome = observe.InputRequired
 		if err := p.sealState(c, caps, interim); err != nil {
 			return nil, err
 		}
@@ -83,6 +85,9 @@ func (p *Endpoint) finish(dst []byte, c *call, caps *mcp.ClientCapabilities, res
 		return c.engine.AppendModern(dst, interim.result, "input_required", func(raw json.RawMessage) json.RawMessage {
 			return wire.RemoveMembers(raw, "ttlMs", "cacheScope", "content", "contents", "messages")
 		})
+	}
+	if call, ok := res.(*mcp.CallToolResult); ok && call != nil && call.IsError {
+		c.ended.Outcome = observe.ToolError
 	}
 	if cacheable[c.method] && c.principal != "" {
 		// What an authorized client sees may depend on who it is.

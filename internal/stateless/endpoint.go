@@ -21,13 +21,15 @@ import (
 	"github.com/sluice-mcp/sluice/internal/changes"
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/inflight"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/once"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
-// Config is what the endpoint needs. Every field but Log must be set.
+// Config is what the endpoint needs. Every field must be set that does not say what nil means.
 type Config struct {
 	Server    func(*http.Request) *engine.Engine // nil: there is none for this request
 	Principal func(*http.Request) string
@@ -40,6 +42,7 @@ type Config struct {
 	StateKeys [][]byte // nil: one is made
 	StateTTL  time.Duration
 	Log       *slog.Logger
+	Observer  observe.Observer // nil: nobody observes
 }
 
 // Endpoint serves the messages of the revision. It is safe for concurrent use.
@@ -66,6 +69,10 @@ type call struct {
 	request   *http.Request
 	key       string       // an idempotency key, or ""
 	client    *once.Client // nil without a key
+
+	told  observed.Kept     // to an observer, if there is one
+	end   func(observe.End) // nil when nobody observes
+	ended observe.End       // with a result
 }
 
 // calls are empty ones, for the next requests: no handler gets to see one (350 bytes of each request).
@@ -87,19 +94,23 @@ func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message)
 		return
 	}
 	if p.Calls.Leaving() {
-		answer.Leaving().Write(w, m.ID)
+		ctx, end := p.observe(r, m, nil)
+		p.refuse(ctx, w, m, end, answer.Leaving())
 		return
 	}
 	c, e := p.check(r, m)
 	if e != nil {
-		answer.Error(w, wire.ModernStatus(e.Code), m.ID, e)
+		ctx, end := p.observe(r, m, nil)
+		p.refuse(ctx, w, m, end, answer.Refuse(wire.ModernStatus(e.Code), e))
 		return
 	}
+	ctx, end := p.observe(r, m, c)
+	c.end = end
 	st := run.NewStream("", 1)
-	rn := run.Start(r.Context(), "", m.ID, m.Method, st)
+	rn := run.Start(ctx, "", m.ID, m.Method, st)
 	if refused := p.Calls.Admit(c.principal, rn); refused != nil {
 		rn.Cancel()
-		refused.Write(w, m.ID)
+		p.refuse(ctx, w, m, end, refused)
 		return
 	}
 	rd := st.Attach(-1)
@@ -107,6 +118,7 @@ func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message)
 		Gone:     rn.Cancel,
 		TimeUp:   func() { view.TimeUp(rn) },
 		Patience: view.Patience,
+		Kind:     observe.StreamCall,
 	}
 	if c.key != "" {
 		p.outlive(c, rn, &shown)
@@ -115,6 +127,7 @@ func (p *Endpoint) Serve(w http.ResponseWriter, r *http.Request, m wire.Message)
 		shown.Patience = view.LongPatience
 	}
 	if m.Method == "subscriptions/listen" {
+		shown.Kind = observe.StreamListen
 		go p.listen(rn, c)
 	} else {
 		p.Workers.Run(func() { p.run(rn, c) })
@@ -134,6 +147,7 @@ var errNoServer = errors.New("no server for this request")
 func (p *Endpoint) check(r *http.Request, m wire.Message) (*call, *wire.Error) {
 	c := calls.Get().(*call) //nolint:forcetypeassert // nothing else is in there
 	c.method, c.raw, c.principal = m.Method, m.Params, p.Principal(r)
+	c.ended.Outcome = observe.OK
 	var e *wire.Error
 	if c.params, e = wire.ParseParams(m.Params); e != nil {
 		return nil, e
@@ -190,18 +204,23 @@ func (p *Endpoint) run(rn *run.Run, c *call) {
 		}
 		return err
 	})
-	respond(rn, append(response, '}'), err)
+	sent, code := respond(rn, append(response, '}'), err)
+	if c.end != nil {
+		if code != 0 {
+			c.ended = observe.End{Outcome: observe.Failed, Code: code}
+		}
+		c.end(rn.End(c.ended, sent))
+	}
 	*c = call{}
 	calls.Put(c)
 }
 
-// respond answers a run with a response, or with what err says.
-func respond(rn *run.Run, response []byte, err error) {
+// respond answers a run with a response, or with what err says. It returns whether that is on its way, and the code of the error.
+func respond(rn *run.Run, response []byte, err error) (sent bool, code int64) {
 	if err == nil {
-		rn.Answer(response, http.StatusOK)
-		return
+		return rn.Answer(response, http.StatusOK), 0
 	}
 	e := *engine.ToError(err)
 	e.Code = wire.ModernCode(e.Code)
-	rn.Answer(wire.AppendError(nil, rn.ID, &e), busyStatus(&e))
+	return rn.Answer(wire.AppendError(nil, rn.ID, &e), busyStatus(&e)), e.Code
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/engine"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // A listen is a subscriptions/listen: a call whose result comes when the server
@@ -32,6 +33,10 @@ type listen struct {
 	// Of a subscription that has tasks: those that the acknowledgement names, and when it was said.
 	tasks        []string
 	acknowledged chan struct{}
+
+	// end takes the acknowledgement for the end of the call, or what comes in its place. What comes after may take hours, and is
+	// told of as a stream.
+	end func(observe.End)
 }
 
 // maxHeld bounds what is said before the acknowledgement.
@@ -49,7 +54,7 @@ func (p *Endpoint) listen(rn *run.Run, c *call) {
 	defer p.Calls.Leave(c.principal, rn)
 	ctx, stop := context.WithCancel(rn.Context())
 	defer stop()
-	l := &listen{run: rn, stop: stop, interested: p.Changes.Interested}
+	l := &listen{run: rn, stop: stop, interested: p.Changes.Interested, end: c.once()}
 	l.id, l.shim = subscriptionID(rn.ID)
 	p.listens.add(l)
 	defer p.listens.remove(l)
@@ -57,7 +62,12 @@ func (p *Endpoint) listen(rn *run.Run, c *call) {
 		stop()
 	}
 	result, err := p.serveListen(ctx, l, c)
-	respond(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
+	sent, code := respond(rn, wire.AppendResult(nil, rn.ID, l.restore(result)), err)
+	e := observe.End{Outcome: observe.OK}
+	if code != 0 {
+		e = observe.End{Outcome: observe.Failed, Code: code}
+	}
+	l.end(rn.End(e, sent))
 }
 
 // serveListen parks until the subscription ends, and tells of tasks meanwhile: the SDK does not know them, and ends a subscription to
@@ -122,6 +132,7 @@ func (l *listen) Say(ctx context.Context, m engine.Outgoing) error {
 	if l.acknowledged != nil {
 		close(l.acknowledged)
 	}
+	l.end(l.run.End(observe.End{Outcome: observe.OK, Shape: observe.Stream}, true))
 	for _, m := range l.held {
 		err = errors.Join(err, l.offer(m.Method, m.Params))
 	}

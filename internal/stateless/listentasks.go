@@ -55,7 +55,7 @@ func (p *Endpoint) watchTasks(ctx context.Context, l *listen, c *call) (*taskTel
 		case err == nil:
 			t.ids = append(t.ids, id)
 		case !errors.Is(err, task.ErrUnknown):
-			return nil, p.taskError(err)
+			return nil, p.taskError(ctx, err)
 		}
 	}
 	if len(t.ids) == 0 {
@@ -63,7 +63,7 @@ func (p *Endpoint) watchTasks(ctx context.Context, l *listen, c *call) (*taskTel
 	}
 	watch, err := p.Tasks.Keeper.Watch(ctx, t.ids) // before the acknowledgement, so that nothing falls between
 	if err != nil {
-		return nil, p.taskError(err)
+		return nil, p.taskError(ctx, err)
 	}
 	t.watch = watch
 	return t, nil

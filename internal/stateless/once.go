@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/view"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // This file is for calls with an idempotency key, which are executed once. In this revision a client that leaves cancels its call;
@@ -32,6 +33,9 @@ func (p *Endpoint) appendOnce(dst []byte, rn *run.Run, c *call) ([]byte, error) 
 		})
 		return result, err
 	})
+	if isError := wire.Member(result, "isError"); string(isError) == "true" { // of a call that was executed before
+		c.ended.Outcome = observe.ToolError
+	}
 	return append(dst, result...), err
 }
 

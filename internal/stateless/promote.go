@@ -37,7 +37,8 @@ const (
 
 // promoteAfter executes a call, and answers with a handle when it takes longer than it may.
 func (p *Endpoint) promoteAfter(dst []byte, rn *run.Run, c *call, tool engine.Tool, asked *engine.Call) ([]byte, error) {
-	ctx, cancel := context.WithCancelCause(run.Outside(rn.Context()))
+	values := run.Outside(rn.Context())
+	ctx, cancel := context.WithCancelCause(values)
 	m := &promotion{run: rn, injected: c.meta.ProgressToken == nil, done: make(chan finished, 1)}
 	context.AfterFunc(rn.Context(), func() { // the run ends with its answer, or with its client
 		if m.decided.CompareAndSwap(0, ordinary) {
@@ -75,10 +76,13 @@ func (p *Endpoint) promoteAfter(dst []byte, rn *run.Run, c *call, tool engine.To
 		p.Tasks.Keeper.Abandon(r)
 		return nil, run.ErrCancelled
 	}
-	p.Tasks.Keeper.Begin(r, func(taskCtx context.Context, _ *task.Record, _ json.RawMessage, say func(string)) task.Outcome {
+	p.Tasks.Keeper.Begin(r, func(taskCtx context.Context, r *task.Record, _ json.RawMessage, say func(string)) task.Outcome {
+		_, end := p.observeRound(values, r, 0) // the handler runs with the context of the call
 		m.promote(say)
 		defer context.AfterFunc(taskCtx, func() { cancel(context.Cause(taskCtx)) })()
-		return outcomeOf(e, <-m.done)
+		o := outcomeOf(e, <-m.done)
+		end(taskCtx, o)
+		return o
 	})
 	return p.appendHandle(rn.Context(), dst, c, r), nil
 }

@@ -14,9 +14,11 @@ import (
 
 	"github.com/sluice-mcp/sluice/internal/caller"
 	"github.com/sluice-mcp/sluice/internal/engine"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/task"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -73,6 +75,7 @@ func (p *Endpoint) create(ctx context.Context, c *call, tool engine.Tool, asked 
 		Poll:       cmp.Or(hint.PollInterval, p.Tasks.Poll),
 		Repeatable: tool.Repeatable,
 		Origin:     caller.Origin(c.request),
+		Told:       c.told,
 	}, asked.Params)
 }
 
@@ -81,26 +84,30 @@ func (p *Endpoint) begin(dst []byte, rn *run.Run, c *call, tool engine.Tool, ask
 	ctx := rn.Context()
 	r, err := p.create(ctx, c, tool, asked)
 	if err != nil {
-		return nil, p.taskError(err)
+		return nil, p.taskError(ctx, err)
 	}
 	if !rn.Open() { // its client has left without the handle: nobody could ever ask for it
 		p.Tasks.Keeper.Abandon(r)
 		return nil, run.ErrCancelled
 	}
-	p.Tasks.Keeper.Begin(r, p.round(run.Outside(ctx), c.engine, c.extra))
+	p.Tasks.Keeper.Begin(r, p.round(run.Outside(ctx), c.engine, c.extra, 0))
 	return p.appendHandle(ctx, dst, c, r), nil
 }
 
 func (p *Endpoint) appendHandle(ctx context.Context, dst []byte, c *call, r *task.Record) []byte {
+	c.ended.Shape = observe.Task
 	handle := wire.Complete(r.AppendHandle(nil), `"task"`, c.engine.Describe(ctx, c.extra).ServerInfo)
 	return append(dst, handle...)
 }
 
 // round executes rounds of a task with a server, on behalf of the client that extra tells of. values has what HTTP middleware knew
-// of the request.
-func (p *Endpoint) round(values context.Context, e *engine.Engine, extra *mcp.RequestExtra) task.Round {
+// of the request. takeover is how often the task has come to another replica, for one that comes here without a request.
+func (p *Endpoint) round(values context.Context, e *engine.Engine, extra *mcp.RequestExtra, takeover int) task.Round {
 	return func(ctx context.Context, r *task.Record, params json.RawMessage, say func(string)) task.Outcome {
-		return outcomeOf(e, p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say}))
+		values, end := p.observeRound(values, r, takeover)
+		o := outcomeOf(e, p.execute(&roundContext{ctx, values}, e, extra, r, params, &taskOutlet{say: say}))
+		end(ctx, o)
+		return o
 	}
 }
 
@@ -232,7 +239,7 @@ func (p *Endpoint) Resume(r *task.Record) task.Round {
 		if e == nil {
 			return task.Outcome{Err: wire.Internal(errNoServer.Error())}
 		}
-		return p.round(request.Context(), e, caller.Extra(request))(ctx, r, params, say)
+		return p.round(request.Context(), e, caller.Extra(request), r.Claims)(ctx, r, params, say)
 	}
 }
 
@@ -310,7 +317,7 @@ func (p *Endpoint) appendTask(dst []byte, rn *run.Run, c *call) ([]byte, error) 
 func (p *Endpoint) getTask(ctx context.Context, c *call) ([]byte, error) {
 	r, result, err := p.Tasks.Keeper.Get(ctx, wire.Unquote(c.params.TaskID), c.principal)
 	if err != nil {
-		return nil, p.taskError(err)
+		return nil, p.taskError(ctx, err)
 	}
 	return r.AppendDetail(nil, result), nil
 }
@@ -332,25 +339,32 @@ func (p *Endpoint) updateTask(ctx context.Context, c *call) ([]byte, error) {
 		}
 		return nil
 	}
-	err := p.Tasks.Keeper.Update(ctx, wire.Unquote(c.params.TaskID), c.principal, answers, check, p.round(run.Outside(ctx), c.engine, c.extra))
+	err := p.Tasks.Keeper.Update(ctx, wire.Unquote(c.params.TaskID), c.principal, answers, check, p.round(run.Outside(ctx), c.engine, c.extra, 0))
 	if err != nil {
-		return nil, p.taskError(err)
+		return nil, p.taskError(ctx, err)
 	}
 	return []byte("{}"), nil
 }
 
 func (p *Endpoint) cancelTask(ctx context.Context, c *call) ([]byte, error) {
 	if err := p.Tasks.Keeper.Cancel(ctx, wire.Unquote(c.params.TaskID), c.principal); err != nil {
-		return nil, p.taskError(err)
+		return nil, p.taskError(ctx, err)
 	}
 	return []byte("{}"), nil
 }
 
-func (p *Endpoint) taskError(err error) error {
+func (p *Endpoint) taskError(ctx context.Context, err error) error {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return e
 	}
 	told := task.Error(err)
+	if told.Code == wire.CodeBusy {
+		reason := observe.RefusedStore
+		if errors.Is(err, task.ErrTooMany) {
+			reason = observe.RefusedTasks
+		}
+		observed.Tell(ctx, p.Observer, observe.Refused{Reason: reason})
+	}
 	if told.Code == wire.CodeInternal || errors.Is(err, store.ErrUnavailable) {
 		p.Log.Error("tasks are out of reach", "error", err)
 	}

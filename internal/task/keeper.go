@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/large"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/replica"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -35,7 +37,7 @@ const maxID = 64
 // maxRecord keeps a record below what a value of the store may have, in bytes.
 const maxRecord = 900 << 10
 
-// Config is what a [Keeper] is made with. Every field but Replica must be set.
+// Config is what a [Keeper] is made with. Every field must be set that does not say what nil means.
 type Config struct {
 	Store store.Store
 	Log   *slog.Logger
@@ -48,6 +50,8 @@ type Config struct {
 	Resume func(*Record) Round
 	// Max bounds the tasks that this replica works on at a time, MaxPerPrincipal those of one principal other than "".
 	Max, MaxPerPrincipal int
+	// Observer may be nil: nobody observes.
+	Observer observe.Observer
 }
 
 // Keeper keeps tasks. It is safe for concurrent use.
@@ -120,10 +124,11 @@ func (k *Keeper) Close() {
 
 func recordKey(id string) string { return "task:" + id }
 
-var (
-	errLost = errors.New("another replica has taken the task over")
-	errLeft = errors.New("left for other replicas to go on with")
-)
+// ErrLost is the cause of a round's context when another replica has the task now.
+var ErrLost = errors.New("another replica has taken the task over")
+
+// errLeft is that when another one may have it, because this one leaves.
+var errLeft = fmt.Errorf("left for other replicas to go on with: %w", ErrLost)
 
 // Create keeps a new task and returns it; r has what its caller knows. It is in the store when it returns, and
 // begins with [Keeper.Begin]. Errors: ErrTooMany, ErrTooLarge, store.ErrUnavailable.
@@ -167,7 +172,15 @@ func (k *Keeper) create(ctx context.Context, r *Record, params json.RawMessage) 
 		k.pages.remove(r.ID)
 		return fmt.Errorf("keeping a task: %w", err)
 	}
+	k.observe(ctx, r, "")
 	return nil
+}
+
+// observe tells of a change of a task's status.
+func (k *Keeper) observe(ctx context.Context, r *Record, from Status) {
+	if k.Observer != nil && r.Status != from {
+		k.Observer.Event(ctx, observe.TaskChanged{Task: observed.Name(r.ID), From: string(from), To: string(r.Status)})
+	}
 }
 
 // Get returns a task of a principal, and its result if it is completed. Errors: ErrUnknown, store.ErrUnavailable.
@@ -283,6 +296,7 @@ func (k *Keeper) change(ctx context.Context, id string, f func(*Record) (bool, e
 				}
 			}
 		}
+		k.observe(ctx, next, r.Status)
 		k.tell(id)
 		return next, nil
 	}

@@ -156,7 +156,7 @@ func (b *bench) alone(edits ...func(*Config)) *site { return b.start("alone", ni
 
 // replica starts a keeper among others.
 func (b *bench) replica(name string, edits ...func(*Config)) *site {
-	return b.start(name, replica.New(b.store, slog.New(slog.DiscardHandler), name), edits...)
+	return b.start(name, replica.New(b.store, slog.New(slog.DiscardHandler), name, nil), edits...)
 }
 
 func (b *bench) start(name string, r *replica.Replica, edits ...func(*Config)) *site {

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/large"
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Status is that of a task.
@@ -72,11 +74,29 @@ type Record struct {
 	Answers map[string]json.RawMessage `json:"answers,omitempty"`
 	State   *string                    `json:"state,omitempty"`
 
+	// Told is what observers of every round are told of the call.
+	Told observed.Kept `json:"told,omitzero"`
+
 	// Params are those of the call, and Origin what its caller has to be called again with.
 	Params large.Value     `json:"params,omitzero"`
 	Origin json.RawMessage `json:"origin,omitempty"`
 	Result large.Value     `json:"result,omitzero"`
 	Error  *wire.Error     `json:"error,omitempty"`
+}
+
+// Call is what an observer is told of the round, takeover being how often the task has come to another replica.
+func (r *Record) Call(takeover int) observe.Call {
+	return observe.Call{
+		Method:    "tools/call",
+		Target:    r.Told.Target,
+		Revision:  wire.Rev2026,
+		Transport: observe.StreamableHTTP,
+		Principal: r.Principal,
+		Trace:     r.Told.Trace(),
+		Takeover:  takeover,
+		Task:      observed.Name(r.ID),
+		Round:     r.Round,
+	}
 }
 
 // ends is when the task must have come to its end.

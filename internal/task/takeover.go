@@ -10,7 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluice-mcp/sluice/internal/observed"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 	"github.com/sluice-mcp/sluice/store"
 )
 
@@ -179,9 +181,9 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 		}
 	}
 	reserved := r
-	begun := false
+	begun, ended := false, false
 	r, err = k.change(ctx, id, func(r *Record) (bool, error) {
-		begun = false
+		begun, ended = false, false
 		now := time.Now()
 		switch {
 		case r.Owner != dead || r.Status.Final():
@@ -191,6 +193,7 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 			r.finish(Cancelled, now)
 		case !goesOn(r) || !mine:
 			r.fail(lost(r), now)
+			ended = true
 		default:
 			r.own(k.Name, now)
 			r.Lost++
@@ -200,14 +203,28 @@ func (k *Keeper) claim(ctx context.Context, id, dead string) error {
 	})
 	if begun && err == nil {
 		k.Log.Info("a task of a lost replica goes on here", "round", r.Round, "claims", r.Claims)
+		observed.Tell(ctx, k.Observer, observe.Takeover{Task: observed.Name(id), Stage: observe.Won, Claim: r.Claims, Repeated: 1})
 		k.Begin(r, k.Resume(r))
 		return nil
+	}
+	if ended && err == nil {
+		observed.Tell(ctx, k.Observer, observe.Takeover{Task: observed.Name(id), Stage: observe.Won, Claim: r.Claims + 1, Lost: 1})
+		k.observeLost(ctx, r)
 	}
 	if mine && ctx.Err() == nil {
 		k.pages.remove(id)
 		k.giveBack(reserved)
 	}
 	return err
+}
+
+// observeLost tells of a round whose replica was lost, and with it the task.
+func (k *Keeper) observeLost(ctx context.Context, r *Record) {
+	if k.Observer == nil {
+		return
+	}
+	_, end := k.Observer.Call(ctx, r.Call(r.Claims+1))
+	end(observe.End{Outcome: observe.Lost, Code: r.Error.Code, Shape: observe.Task})
 }
 
 // lost is what a client is told of a task that cannot go on.
@@ -245,10 +262,10 @@ func (k *Keeper) mend(ctx context.Context) error {
 		r, _, err := k.load(ctx, id)
 		switch w := here[id]; {
 		case errors.Is(err, ErrUnknown):
-			w.cancel(errLost)
+			w.cancel(ErrLost)
 		case err != nil:
 		case r.Status.Final() || r.Owner != k.Name || r.Claims != w.record.Claims:
-			w.cancel(errLost)
+			w.cancel(ErrLost)
 		case r.CancelWanted:
 			w.cancel(ErrCancelled)
 		}

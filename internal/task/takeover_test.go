@@ -146,7 +146,7 @@ func TestSleeper(t *testing.T) {
 		time.Sleep(time.Second)
 		other.is(t, id, Completed)
 		close(gate)
-		if err := <-told; !errors.Is(err, errLost) {
+		if err := <-told; !errors.Is(err, ErrLost) {
 			t.Errorf("the sleeper was told %v", err)
 		}
 		time.Sleep(time.Second)

@@ -60,7 +60,7 @@ func (k *Keeper) reserve(r *Record, force bool) error {
 	}
 	if w := k.working[r.ID]; w != nil {
 		if w.record != nil && w.record.Claims < r.Claims { // it is another's since, and has not heard of it
-			w.cancel(errLost)
+			w.cancel(ErrLost)
 		}
 		return errTaking
 	}
@@ -194,7 +194,7 @@ func (w *work) run(r *Record, round Round) {
 		}
 	case errors.Is(cause, errTooLong):
 		o = Outcome{Err: tooLong()}
-	case errors.Is(cause, errLost):
+	case errors.Is(cause, ErrLost) && !errors.Is(cause, errLeft):
 		w.stopTalking()
 		w.k.pages.remove(w.id)
 		return
@@ -270,7 +270,7 @@ func (w *work) finish(o Outcome, said string) {
 	if errors.Is(err, ErrTooLarge) {
 		err = w.write(Outcome{Err: wire.Internal("The tool says " + ErrTooLarge.Error())}, said, large.Value{})
 	}
-	if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, errLost) {
+	if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, ErrLost) {
 		w.k.pages.remove(w.id) // else it stays, so that another replica goes on with it
 	}
 }
@@ -282,7 +282,7 @@ func (w *work) insist(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(k.ctx, 10*time.Second)
 		err := f(ctx)
 		cancel()
-		if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, errLost) || errors.Is(err, ErrTooLarge) {
+		if err == nil || errors.Is(err, ErrUnknown) || errors.Is(err, ErrLost) || errors.Is(err, ErrTooLarge) {
 			return err
 		}
 		k.Log.Warn("the end of a task is not kept yet", "error", err)
@@ -314,7 +314,7 @@ func (w *work) write(o Outcome, said string, result large.Value) error {
 	err := w.insist(func(ctx context.Context) (err error) {
 		r, err = k.change(ctx, w.id, func(r *Record) (bool, error) {
 			if r.Status.Final() || r.Owner != k.Name || r.Claims != w.record.Claims {
-				return false, errLost
+				return false, ErrLost
 			}
 			params = r.Params
 			if said != "" {
@@ -363,8 +363,8 @@ func (w *work) tell() {
 	_, err := w.k.change(ctx, w.id, func(r *Record) (bool, error) {
 		switch {
 		case r.Status.Final() || r.Owner != w.k.Name || r.Claims != w.record.Claims:
-			w.cancel(errLost)
-			return false, errLost
+			w.cancel(ErrLost)
+			return false, ErrLost
 		case r.CancelWanted:
 			w.cancel(ErrCancelled) // the note may have been lost
 			return false, nil
@@ -378,7 +378,7 @@ func (w *work) tell() {
 		r.Message, r.Updated = text, now.UnixMilli()
 		return true, nil
 	})
-	if err != nil && !errors.Is(err, errLost) {
+	if err != nil && !errors.Is(err, ErrLost) {
 		w.k.Log.Debug("a status message is not kept", "error", err)
 	}
 }

@@ -7,13 +7,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluice-mcp/sluice/internal/answer"
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 const (
@@ -46,12 +49,16 @@ type View struct {
 	Batch bool
 	// Patience is how long the call may be silent before its response becomes a stream.
 	Patience time.Duration
+	// Kind is what an observer is told of the stream.
+	Kind observe.StreamKind
 }
 
 // A Renderer shows the streams of one endpoint. It is safe for concurrent use.
 type Renderer struct {
 	// KeepAlive is the time between comments on a quiet stream.
 	KeepAlive time.Duration
+	// Observer is told of the streams that are shown. It may be nil.
+	Observer observe.Observer
 
 	// timers are those that no response uses any more: one is 250 bytes of a call. They are not shared by all endpoints of the
 	// process, because a timer must not leave the test bubble (testing/synctest) that it was made in.
@@ -109,6 +116,12 @@ func (n *Renderer) Respond(w http.ResponseWriter, r *http.Request, st *run.Strea
 		}
 		break
 	}
+	if !rd.Turn() { // at the last moment
+		if responses, _, _ := rd.Whole(); len(responses) > 0 {
+			v.writeWhole(w, rd, responses)
+			return
+		}
+	}
 	if v.Begin != nil && v.Begin() != nil {
 		// The call is running: to refuse it now would have it sent again. It is shown as it
 		// comes, but without IDs there is no coming back to it.
@@ -144,6 +157,21 @@ func (v View) writeWhole(w http.ResponseWriter, rd *run.Reader, responses []run.
 
 // Show writes a stream as server-sent events until it ends, is let go, or the client leaves.
 func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v View) {
+	rd.Turn()
+	if n.Observer == nil {
+		n.show(w, r, st, rd, v)
+		return
+	}
+	begun := time.Now()
+	// A copy: if v itself got away, so would its functions, and each call would pay for them (3 allocations).
+	kind := observe.StreamKind(strings.Clone(string(v.Kind)))
+	n.Observer.Event(r.Context(), observe.StreamOpened{Kind: kind, Resumed: v.Resumed})
+	reason := n.show(w, r, st, rd, v)
+	n.Observer.Event(r.Context(), observe.StreamClosed{Kind: kind, Reason: reason, Duration: time.Since(begun)})
+}
+
+// show returns why it shows no more.
+func (n *Renderer) show(w http.ResponseWriter, r *http.Request, st *run.Stream, rd *run.Reader, v View) observe.CloseReason {
 	out := startEvents(w)
 	out.buf = append(out.buf, v.Prelude...)
 	out.flush()
@@ -180,7 +208,7 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 				out.buf = wire.AppendRetry(out.buf, retry)
 			}
 			out.flush()
-			return
+			return observe.CloseReleased
 		}
 		waited := len(events) == 0 && time.Since(last) >= pause
 		switch {
@@ -197,18 +225,27 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 			pause, last = n.KeepAlive, time.Now()
 			quiet.Reset(pause)
 		}
-		if ended || err != nil || rd.Taken() {
-			return
-		}
-		if out.err != nil {
+		switch {
+		case ended:
+			return observe.CloseEnded
+		case err != nil:
+			return observe.CloseFailed
+		case rd.Taken():
+			return observe.CloseResumed
+		case errors.Is(out.err, os.ErrDeadlineExceeded):
 			v.gone(rd)
-			return
+			return observe.CloseStalled
+		case out.err != nil:
+			v.gone(rd)
+			return observe.CloseGone
 		}
 		select {
 		case <-rd.Wake():
 		case <-done:
+			reason := observe.CloseGone
 			switch {
 			case timeIsUp(r) && known:
+				reason = observe.CloseTime
 				if !reminded {
 					out.lastID(st.ID, v.After)
 				}
@@ -220,7 +257,7 @@ func (n *Renderer) Show(w http.ResponseWriter, r *http.Request, st *run.Stream, 
 				continue
 			}
 			v.gone(rd)
-			return
+			return reason
 		}
 	}
 }

@@ -154,6 +154,29 @@ func ParseMeta(raw []byte) (Meta, *Error) {
 	return m, nil
 }
 
+// Trace are the members of _meta that carry a trace context (SEP-414), raw. Absent ones are nil.
+type Trace struct{ Parent, State, Baggage []byte }
+
+// ParseTrace reads the trace context in _meta. It is nobody's business to refuse one that is wrong: of a member that occurs twice
+// the first counts.
+func ParseTrace(meta []byte) (t Trace) {
+	if len(meta) == 0 || meta[0] != '{' {
+		return t
+	}
+	_ = members(meta, func(key, value []byte) error {
+		switch string(key) {
+		case "traceparent":
+			_ = setOnce(&t.Parent, key, value)
+		case "tracestate":
+			_ = setOnce(&t.State, key, value)
+		case "baggage":
+			_ = setOnce(&t.Baggage, key, value)
+		}
+		return nil
+	})
+	return t
+}
+
 // logLevels are the levels of RFC 5424 that the specification knows, from the least on.
 var logLevels = map[string]int{
 	"debug": 1, "info": 2, "notice": 3, "warning": 4,

@@ -20,6 +20,14 @@ func Revisions() []string { return slices.Clone(revisions) }
 // Served reports whether the endpoint serves revision v.
 func Served(v string) bool { return slices.Contains(revisions, v) }
 
+// Same returns v without holding on to the bytes that it was read from, or "" if the endpoint does not serve it.
+func Same(v string) string {
+	if i := slices.Index(revisions, v); i >= 0 {
+		return revisions[i]
+	}
+	return ""
+}
+
 // Modern reports whether revision v is stateless: version, identity and
 // capabilities travel with each request (2026-07-28 and later).
 func Modern(v string) bool { return v >= Rev2026 }

@@ -24,6 +24,9 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	sdk "github.com/modelcontextprotocol/go-sdk/auth"
+
+	"github.com/sluice-mcp/sluice/internal/observed"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Config says which tokens are accepted. Its URLs are https, or http on a loopback address.
@@ -48,6 +51,8 @@ type Config struct {
 	// Logger receives one line when keys cannot be fetched, and one for a key that cannot be used; at debug level why a token was
 	// refused; never a token. Nil discards.
 	Logger *slog.Logger
+	// Observer is told of requests that are turned away. Nil is nobody.
+	Observer observe.Observer
 }
 
 // An Issuer is an authorization server: its URL and where its keys are, as in [Config].
@@ -73,6 +78,7 @@ func (c Config) issuerURLs() []string {
 type Auth struct {
 	cfg         Config
 	log         *slog.Logger
+	observer    observe.Observer
 	parser      *jwt.Parser
 	client      *http.Client     // to the issuers
 	issuers     map[string]*keys // by what is in iss
@@ -92,6 +98,7 @@ func New(cfg Config) (*Auth, error) {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
+	a.observer = observed.Guard(cfg.Observer, a.log)
 	a.parser, a.client, a.issuers = newParser(), newClient(), make(map[string]*keys)
 	for _, i := range cfg.issuers() {
 		a.issuers[i.URL] = newKeys(i.URL, i.JWKSURL, a.client, a.log)
@@ -230,6 +237,18 @@ func (a *Auth) Prefetch() {
 	}
 }
 
+// tell tells an observer why a request is turned away.
+func (a *Auth) tell(r *http.Request, f refusal) {
+	reason := observe.RefusedUnauthorized
+	switch f.status {
+	case http.StatusForbidden:
+		reason = observe.RefusedScope
+	case http.StatusServiceUnavailable:
+		reason = observe.RefusedKeys
+	}
+	observed.Tell(r.Context(), a.observer, observe.Refused{Reason: reason})
+}
+
 // Protect returns a handler that passes on to next the requests with a sufficient token, the SDK's TokenInfo in
 // their context, and answers all others itself. A browser's preflight request, which never
 // has a token, passes: next must treat it as such.
@@ -242,6 +261,7 @@ func (a *Auth) Protect(next http.Handler) http.Handler {
 		info, refused := a.authorize(r)
 		if refused != nil {
 			a.log.DebugContext(r.Context(), "request refused", "status", refused.status, "reason", refused.description)
+			a.tell(r, *refused)
 			a.refuse(w, r, *refused)
 			return
 		}

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -16,6 +18,7 @@ import (
 	"github.com/sluice-mcp/sluice"
 	"github.com/sluice-mcp/sluice/auth"
 	"github.com/sluice-mcp/sluice/internal/schematest"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // An endpoint is a real one, with the tools whoami, delete (which needs two scopes of its own) and
@@ -262,6 +265,49 @@ func TestStreamsPass(t *testing.T) {
 		t.Errorf("%d %v %s", got.status, got.header, got.body)
 	}
 	e.call26(t, e.token(), "speak").refused(t, 403, "insufficient_scope")
+}
+
+// refusals are what an observer is told of what is turned away.
+type refusals struct {
+	mu      sync.Mutex
+	reasons []observe.RefuseReason
+}
+
+func (*refusals) Call(ctx context.Context, _ observe.Call) (context.Context, func(observe.End)) {
+	return ctx, nil
+}
+
+func (*refusals) Ask(context.Context, observe.Ask) (observe.Trace, func(observe.End)) {
+	return observe.Trace{}, nil
+}
+
+func (o *refusals) Event(_ context.Context, e observe.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if e, ok := e.(observe.Refused); ok {
+		o.reasons = append(o.reasons, e.Reason)
+	}
+}
+
+func TestRefusalsAreObserved(t *testing.T) {
+	t.Parallel()
+	o := &refusals{}
+	limit, err := auth.RateLimit(0.1, 1, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := startEndpoint(t, func(c *auth.Config) { c.Observer = o }, limit)
+	ask(t, "POST", e.url).refused(t, 401, "")
+	e.call26(t, e.token(object{"scope": ""}), "whoami").refused(t, 403, "insufficient_scope")
+	e.call26(t, e.token(), "whoami")
+	if got := e.call26(t, e.token(), "whoami"); got.status != 429 {
+		t.Errorf("HTTP %d", got.status)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if want := []observe.RefuseReason{observe.RefusedUnauthorized, observe.RefusedScope, observe.RefusedRate}; !slices.Equal(o.reasons, want) {
+		t.Errorf("told of %v, want %v", o.reasons, want)
+	}
 }
 
 func TestS08EachUserHasALimit(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 
 	sdk "github.com/modelcontextprotocol/go-sdk/auth"
 	"golang.org/x/time/rate"
+
+	"github.com/sluice-mcp/sluice/internal/observed"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // RateLimit returns a middleware that lets each user send perSecond requests a second in the long run, and up to burst at
@@ -15,17 +18,20 @@ import (
 // without a user, which there is only a browser's preflight, is not counted: everybody can send those, and
 // a limit that strangers share is one that any of them can use up.
 //
-// Each process counts for itself: a user of n replicas can have n times as much.
-func RateLimit(perSecond float64, burst int) (func(http.Handler) http.Handler, error) {
+// Each process counts for itself: a user of n replicas can have n times as much. Observers are told of requests that are turned
+// away.
+func RateLimit(perSecond float64, burst int, observers ...observe.Observer) (func(http.Handler) http.Handler, error) {
 	full := float64(burst) / perSecond // seconds
 	if !(full > 0 && full <= 24*3600) {
 		return nil, fmt.Errorf("auth: %v requests a second and %d at once are not a rate limit", perSecond, burst)
 	}
+	o := observe.Join(observers...)
 	l := &limiter{limit: rate.Limit(perSecond), burst: burst, full: time.Duration(full * float64(time.Second))}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if info := sdk.TokenInfoFromContext(r.Context()); info != nil {
 				if wait := l.take(info.UserID, time.Now()); wait > 0 {
+					observed.Tell(r.Context(), o, observe.Refused{Reason: observe.RefusedRate})
 					writeBusy(w, r, http.StatusTooManyRequests, "Too many requests", wait)
 					return
 				}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -57,6 +58,10 @@ func naughty() *mcp.Server {
 	type none struct{}
 	mcp.AddTool(server, &mcp.Tool{Name: "print"}, func(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, any, error) {
 		fmt.Fprintln(os.Stdout, "stray words")
+		return &mcp.CallToolResult{Content: []mcp.Content{}}, nil, nil
+	})
+	mcp.AddTool(server, &mcp.Tool{Name: "logs"}, func(ctx context.Context, _ *mcp.CallToolRequest, _ map[string]any) (*mcp.CallToolResult, any, error) {
+		slog.InfoContext(ctx, "from a tool")
 		return &mcp.CallToolResult{Content: []mcp.Content{}}, nil, nil
 	})
 	mcp.AddTool(server, &mcp.Tool{Name: "panic"}, func(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, any, error) {

@@ -15,6 +15,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // An App is one MCP server being served. Start it once; after that anyone may
@@ -24,6 +25,8 @@ type App struct {
 	cfg    Config
 	log    *slog.Logger
 	guard  *guard // nil when everybody may call
+
+	observer observe.Observer
 
 	handler  *sluice.Handler // nil over stdio
 	addr     net.Addr        // nil over stdio and on Lambda
@@ -52,11 +55,12 @@ func New(server *mcp.Server, cfg Config) (*App, error) {
 		return nil, err
 	}
 	log := newLogger(cfg)
-	guard, err := newGuard(cfg, log)
+	observer := cfg.observer(log)
+	guard, err := newGuard(cfg, log, observer)
 	if err != nil {
 		return nil, err
 	}
-	return &App{server: server, cfg: cfg, log: log, guard: guard, done: make(chan error, 1)}, nil
+	return &App{server: server, cfg: cfg, log: log, observer: observer, guard: guard, done: make(chan error, 1)}, nil
 }
 
 // Start opens what the server needs and serves in the background. When it returns nil, the listener is bound and [App.Addr]

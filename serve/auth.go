@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sluice-mcp/sluice/auth"
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Auth says who may call. It is off while Issuer is empty.
@@ -98,7 +99,7 @@ type guard struct {
 	host  string // of the resource
 }
 
-func newGuard(c Config, log *slog.Logger) (*guard, error) {
+func newGuard(c Config, log *slog.Logger, o observe.Observer) (*guard, error) {
 	if err := c.Auth.check(c.Transport, c.Path); err != nil || c.Auth.Issuer == "" {
 		return nil, err
 	}
@@ -112,6 +113,7 @@ func newGuard(c Config, log *slog.Logger) (*guard, error) {
 		Audience: c.Auth.Audience,
 		Scopes:   strings.Fields(strings.Join(c.Auth.Scopes, " ")), // also as OAuth has them, with spaces
 		Logger:   log,
+		Observer: o,
 	})
 	if bad, ok := errors.AsType[*auth.ConfigError](err); ok {
 		return nil, fmt.Errorf("%s: %w", authFlags[bad.Field], bad.Err)
@@ -124,7 +126,7 @@ func newGuard(c Config, log *slog.Logger) (*guard, error) {
 	}
 	g := &guard{auth: protected, host: u.Host}
 	if n := c.Auth.RateLimit; n != 0 {
-		if g.limit, err = auth.RateLimit(n, int(max(10, math.Ceil(10*n)))); err != nil {
+		if g.limit, err = auth.RateLimit(n, int(max(10, math.Ceil(10*n))), o); err != nil {
 			return nil, fmt.Errorf("--rate-limit (MCP_RATE_LIMIT): %v is not a number of requests a second", n)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/alexflint/go-arg"
+
+	"github.com/sluice-mcp/sluice/observe"
 )
 
 // Transports.
@@ -60,6 +62,11 @@ type Config struct {
 	LogLevel string `arg:"--log-level,env:LOG_LEVEL" placeholder:"LEVEL" help:"lowest level logged: debug, info, warn or error"`
 	// LogFormat is text, json or auto, the default: text on a terminal, else json.
 	LogFormat string `arg:"--log-format,env:LOG_FORMAT" placeholder:"FORMAT" help:"text, json or auto (text on a terminal, else json)"`
+	// AccessLog is on, the default, for a line at level info for each call, with a hash of the principal; names, for the same with the
+	// principal as it is; or off.
+	AccessLog string `arg:"--access-log,env:MCP_ACCESS_LOG" placeholder:"MODE" help:"a line for each call: on, names (of principals, which are hashed otherwise) or off"`
+	// Observer is told what the endpoint does, besides the access log. Nil is nobody.
+	Observer observe.Observer `arg:"-"`
 	// Auth says who may call. By default everybody may.
 	Auth
 }
@@ -74,6 +81,7 @@ func (c Config) withDefaults() Config {
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, 8*time.Second)
 	c.LogLevel = cmp.Or(c.LogLevel, "info")
 	c.LogFormat = cmp.Or(c.LogFormat, "auto")
+	c.AccessLog = cmp.Or(c.AccessLog, "on")
 	return c
 }
 
@@ -210,6 +218,9 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]string{"text", "json", "auto"}, c.LogFormat) {
 		return bad("log-format", "LOG_FORMAT", "%q is none of text, json, auto", c.LogFormat)
+	}
+	if !slices.Contains([]string{"on", "names", "off"}, c.AccessLog) {
+		return bad("access-log", "MCP_ACCESS_LOG", "%q is none of on, names, off", c.AccessLog)
 	}
 	if err := checkStore(c.StoreURL); err != nil {
 		return bad("store-url", "MCP_STORE_URL", "%v", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/sluice-mcp/sluice"
+	"github.com/sluice-mcp/sluice/observe/accesslog"
 )
 
 const (
@@ -53,6 +54,7 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 	}
 	a.handler = sluice.NewHandler(func(*http.Request) *mcp.Server { return a.server }, &sluice.Options{
 		Logger:         a.log,
+		Observer:       a.observer,
 		Store:          backend,
 		AllowedOrigins: a.cfg.AllowedOrigins,
 		AllowedHosts:   slices.Concat(a.guard.hosts(), a.cfg.AllowedHosts),
@@ -166,9 +168,9 @@ func (a *App) routes() http.Handler {
 		endpoint = "/{$}" // "/" alone would match every path
 	}
 	a.guard.mount(mux)
-	mux.Handle(endpoint, a.guard.protect(a.handler))
+	mux.Handle(endpoint, accesslog.RequestIDs(a.guard.protect(a.handler)))
 	if a.cfg.HTTPSSE {
-		old := a.guard.protect(a.handler.HTTPSSE("/messages"))
+		old := accesslog.RequestIDs(a.guard.protect(a.handler.HTTPSSE("/messages")))
 		mux.Handle("/sse", old)
 		mux.Handle("/messages", old)
 	}

@@ -61,6 +61,7 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 		return fail(exitUsage, err)
 	}
 
+	setDefault(app.log)
 	signaled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -173,6 +173,7 @@ func (l *Ledger) Unbalanced() (wrong []string) {
 			streams--
 		case observe.Takeover:
 			switch {
+			case e.Task != "": // one write takes a task over, and so one event tells of it
 			case e.Stage == observe.Claimed:
 				claims++
 			case e.Duration > 0 || e.Stage != observe.Outrun:

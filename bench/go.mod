@@ -1,6 +1,6 @@
 module github.com/sluice-mcp/sluice/bench
 
-go 1.26
+go 1.26.0
 
 replace github.com/sluice-mcp/sluice => ..
 
@@ -9,7 +9,7 @@ require (
 	github.com/modelcontextprotocol/go-sdk v1.8.0
 	github.com/sluice-mcp/sluice v0.0.0
 	golang.org/x/sync v0.20.0
-	golang.org/x/sys v0.47.0
+	golang.org/x/sys v0.48.0
 )
 
 require (

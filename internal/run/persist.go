@@ -38,6 +38,14 @@ func (s *Stream) Persist(log store.Log, name string, prime bool) {
 	}
 }
 
+// Within gives the appends to the log the values of ctx, so that who observes the store sees on whose behalf they are made. Call it before
+// [Stream.Persist].
+func (s *Stream) Within(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep().within = context.WithoutCancel(ctx)
+}
+
 // startCommit sees to it that what waits gets into the log. There is a goroutine only
 // while something waits, so that a quiet stream costs none.
 func (s *Stream) startCommit() {
@@ -160,7 +168,11 @@ func (s *Stream) waiting() (from int64, entries [][]byte, bounds store.Bounds) {
 const attempt = 5 * time.Second
 
 func (s *Stream) tryAppend(from int64, entries [][]byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), attempt)
+	ctx := s.kept.within
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, attempt)
 	defer cancel()
 	return s.kept.log.Append(ctx, s.kept.name, from, entries, s.kept.bounds)
 }

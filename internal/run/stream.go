@@ -99,9 +99,10 @@ type Stream struct {
 
 // kept is what a stream that is durable, or about to be, has besides its events.
 type kept struct {
-	log     store.Log // nil: still volatile
-	name    string    // of the log
-	writing bool      // a goroutine is in commit
+	log     store.Log       // nil: still volatile
+	name    string          // of the log
+	within  context.Context //nolint:containedctx // whose values appends have, see Within
+	writing bool            // a goroutine is in commit
 
 	bounds store.Bounds // of the append under way; commit's
 

@@ -135,7 +135,7 @@ func (s *Session) dropStale(now time.Time) {
 }
 
 // KeepStream registers a stream that a client may come back to, with the calls that it owes, and makes it
-// durable. Errors: ErrEnded, store.ErrUnavailable.
+// durable. What goes to the store for it has the values of ctx. Errors: ErrEnded, store.ErrUnavailable.
 func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pending) error {
 	if st.ID == "" { // most streams are never seen: an ID is made for those that are
 		st.ID = rand.Text()
@@ -148,6 +148,7 @@ func (s *Session) KeepStream(ctx context.Context, st *run.Stream, calls []Pendin
 	if s.closed {
 		return ErrEnded
 	}
+	st.Within(ctx)
 	s.persist(st, calls)
 	return nil
 }

@@ -157,7 +157,7 @@ func (p *Endpoint) view(r *http.Request, s *session.Session, st *run.Stream, cal
 					return nil
 				}
 			}
-			err := s.KeepStream(r.Context(), st, p.pending(calls))
+			err := s.KeepStream(within(r.Context(), calls), st, p.pending(calls))
 			if err == nil && p.leaving() {
 				st.Release(answer.RetryAfter) // it became visible too late for Drain to see it
 			}

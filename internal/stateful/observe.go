@@ -90,3 +90,19 @@ func notBegun(f *answer.Refusal) observe.End {
 func failed(err error) observe.End {
 	return observe.End{Outcome: observe.Failed, Code: engine.ToError(err).Code}
 }
+
+// within returns ctx with the values of the first of the calls that a stream is of, which an observer has given to it.
+func within(ctx context.Context, calls []*call) context.Context {
+	if len(calls) == 0 || calls[0].told == nil {
+		return ctx
+	}
+	return valued{ctx, calls[0].run.Context()}
+}
+
+// valued is a context with the values of another one.
+type valued struct {
+	context.Context
+	values context.Context //nolint:containedctx // that is what it is
+}
+
+func (v valued) Value(key any) any { return v.values.Value(key) }

@@ -39,6 +39,8 @@ func TestBadConfiguration(t *testing.T) {
 		{"grace, negative", "MCP_SHUTDOWN_GRACE=-5s", nil, []string{"--shutdown-grace", "MCP_SHUTDOWN_GRACE", "-5s"}},
 		{"log level", "LOG_LEVEL=loud", nil, []string{"--log-level", "LOG_LEVEL", "loud"}},
 		{"log format", "LOG_FORMAT=xml", nil, []string{"--log-format", "LOG_FORMAT", "xml"}},
+		{"metrics", "MCP_METRICS_ADDR=:9464", nil, []string{"--metrics-addr", "MCP_METRICS_ADDR", "docs/observability.md"}},
+		{"metrics, no address", "MCP_METRICS_ADDR=9464", nil, []string{"--metrics-addr", "MCP_METRICS_ADDR", "127.0.0.1:9464"}},
 		{"access log", "MCP_ACCESS_LOG=loud", nil, []string{"--access-log", "MCP_ACCESS_LOG", "loud"}},
 		{"store", "MCP_STORE_URL=ftp://x", nil, []string{"--store-url", "MCP_STORE_URL", "ftp://x"}},
 		{"store, no URL", "MCP_STORE_URL=%zz", nil, []string{"--store-url", "MCP_STORE_URL"}},

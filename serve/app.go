@@ -28,11 +28,12 @@ type App struct {
 
 	observer observe.Observer
 
-	handler  *sluice.Handler // nil over stdio
-	addr     net.Addr        // nil over stdio and on Lambda
-	draining atomic.Bool
-	linger   time.Duration // how long a drain takes at least
-	done     chan error    // takes what ended the serving, if it was not Stop
+	handler     *sluice.Handler // nil over stdio
+	addr        net.Addr        // nil over stdio and on Lambda
+	metricsAddr net.Addr        // nil if nobody reads them
+	draining    atomic.Bool
+	linger      time.Duration // how long a drain takes at least
+	done        chan error    // takes what ended the serving, if it was not Stop
 
 	cleanups []cleanup
 	stop     sync.Once

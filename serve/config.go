@@ -65,6 +65,11 @@ type Config struct {
 	// AccessLog is on, the default, for a line at level info for each call, with a hash of the principal; names, for the same with the
 	// principal as it is; or off.
 	AccessLog string `arg:"--access-log,env:MCP_ACCESS_LOG" placeholder:"MODE" help:"a line for each call: on, names (of principals, which are hashed otherwise) or off"`
+	// MetricsAddr is where the metrics of a program with Telemetry can be read, at /metrics, such as 127.0.0.1:9464. Without a host it
+	// is 127.0.0.1. By default it is nowhere.
+	MetricsAddr string `arg:"--metrics-addr,env:MCP_METRICS_ADDR" placeholder:"HOST:PORT" help:"where metrics can be read, at /metrics, of a program with telemetry; without a host on this machine only; default: nowhere"`
+	// Telemetry exports what the endpoint does. Nil exports nothing.
+	Telemetry Telemetry `arg:"-"`
 	// Observer is told what the endpoint does, besides the access log. Nil is nobody.
 	Observer observe.Observer `arg:"-"`
 	// Auth says who may call. By default everybody may.
@@ -221,6 +226,14 @@ func (c Config) check() error {
 	}
 	if !slices.Contains([]string{"on", "names", "off"}, c.AccessLog) {
 		return bad("access-log", "MCP_ACCESS_LOG", "%q is none of on, names, off", c.AccessLog)
+	}
+	if c.MetricsAddr != "" {
+		if _, err := metricsAddress(c.MetricsAddr); err != nil {
+			return bad("metrics-addr", "MCP_METRICS_ADDR", "%v; want HOST:PORT, such as 127.0.0.1:9464", err)
+		}
+		if c.Telemetry == nil {
+			return bad("metrics-addr", "MCP_METRICS_ADDR", "this program has no metrics: docs/observability.md says how it gets them")
+		}
 	}
 	if err := checkStore(c.StoreURL); err != nil {
 		return bad("store-url", "MCP_STORE_URL", "%v", err)

@@ -70,6 +70,9 @@ func (a *App) open(ctx context.Context, principal func(*http.Request) string) er
 }
 
 func (a *App) startHTTP(ctx context.Context) error {
+	if err := a.startTelemetry(ctx, true); err != nil {
+		return err
+	}
 	if err := a.open(ctx, nil); err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (a *App) startHTTP(ctx context.Context) error {
 // drain waits for the calls in flight. Where other replicas go on, it then keeps the door open for a moment: a balancer needs
 // that long to notice, and a request that meets a closed door is one of which nobody knows whether it was executed. It keeps a tenth of the grace period for telling those that do not finish in time.
 func (a *App) drain(ctx context.Context) error {
-	draining, cancel := context.WithTimeout(ctx, a.cfg.ShutdownGrace*9/10)
+	draining, cancel := context.WithTimeout(ctx, a.cfg.ShutdownGrace*9/10-a.cfg.flush())
 	defer cancel()
 	lingered := time.After(a.linger)
 	if err := a.handler.Drain(draining); err != nil {

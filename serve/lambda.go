@@ -52,6 +52,9 @@ func (a *App) startLambda(ctx context.Context) error {
 		return settingError{fmt.Errorf("nothing runs after the response on AWS Lambda, so no call can become a task there, which is required by: %s",
 			strings.Join(tools, ", "))}
 	}
+	if err := a.startTelemetry(ctx, false); err != nil {
+		return err
+	}
 	var principal func(*http.Request) string
 	if a.guard == nil {
 		principal = iamPrincipal

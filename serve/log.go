@@ -20,7 +20,7 @@ func newLogger(c Config) *slog.Logger {
 
 // observer returns who is told what the endpoint does.
 func (c Config) observer(log *slog.Logger) observe.Observer {
-	return observe.Join(c.Observer, accesslog.New(log, &accesslog.Options{Principals: c.AccessLog == "names", Quiet: c.AccessLog == "off"}))
+	return observe.Join(c.Telemetry, c.Observer, accesslog.New(log, &accesslog.Options{Principals: c.AccessLog == "names", Quiet: c.AccessLog == "off"}))
 }
 
 // untouched is the default logger of a program that has not set one.

@@ -29,9 +29,9 @@ const (
 // Main serves server as flags and environment say, until SIGTERM or SIGINT, and ends the process:
 // with code 0 after an orderly end, 1 after a failure, 2 when the configuration is wrong. A second signal ends it at once.
 // It does not return.
-func Main(server *mcp.Server) {
+func Main(server *mcp.Server, options ...Option) {
 	//nolint:forbidigo // Main is the program's main in all but name.
-	os.Exit(run(server, os.Args, os.Stdout, os.Stderr))
+	os.Exit(run(server, os.Args, os.Stdout, os.Stderr, options...))
 }
 
 // A settingError is one that only shows when the server starts, and that another start of this program with the same settings would meet
@@ -40,7 +40,7 @@ type settingError struct{ error }
 
 func (e settingError) Unwrap() error { return e.error }
 
-func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
+func run(server *mcp.Server, argv []string, stdout, stderr io.Writer, options ...Option) int {
 	name := filepath.Base(argv[0])
 	fail := func(code int, err error) int {
 		// One line, whatever the error holds: whoever started us may show only the last one.
@@ -55,6 +55,9 @@ func run(server *mcp.Server, argv []string, stdout, stderr io.Writer) int {
 	if help != "" {
 		fmt.Fprint(stdout, help)
 		return exitOK
+	}
+	for _, option := range options {
+		option(&cmd.Config)
 	}
 	app, err := New(server, cmd.Config)
 	if err != nil {

@@ -185,3 +185,43 @@ func worldReadable(t *testing.T) string {
 	}
 	return dir
 }
+
+// TestObservedCompose holds the file that adds Prometheus and Grafana to the one that it is laid over.
+func TestObservedCompose(t *testing.T) {
+	t.Parallel()
+	options, err := cli.NewProjectOptions([]string{"compose/compose.yaml", "observability/compose.yaml"},
+		cli.WithEnv([]string{"MCP_STATE_KEYS=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	scraped := string(read(t, "observability/prometheus.yaml"))
+	for _, name := range []string{"server-1", "server-2"} {
+		s := project.Services[name]
+		_, port, _ := strings.Cut(*s.Environment["MCP_METRICS_ADDR"], ":")
+		if !strings.Contains(scraped, name+":"+port) {
+			t.Errorf("%s is not scraped at %s", name, port)
+		}
+		if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
+			t.Error(err)
+		}
+		if s.Environment["MCP_STORE_URL"] == nil || !s.ReadOnly || len(s.Ports) > 0 {
+			t.Errorf("%s has lost what it had: %+v", name, s)
+		}
+	}
+	for _, name := range []string{"prometheus", "grafana"} {
+		for _, port := range project.Services[name].Ports {
+			if port.HostIP != "127.0.0.1" {
+				t.Errorf("%s is open to the world", name)
+			}
+		}
+		for _, volume := range project.Services[name].Volumes {
+			if _, err := os.Stat(volume.Source); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -125,21 +125,8 @@ func TestTakeover(t *testing.T) {
 	traceparent, trace, client := parent(t)
 	last := events(t, a.post(t, callOf(session, "slow", traceparent)).Body, 2) //nolint:bodyclose // post does
 	a.kill()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", "text/event-stream")
-	req.Header.Set("Mcp-Session-Id", session)
-	req.Header.Set("Mcp-Protocol-Version", "2025-11-25")
-	req.Header.Set("Last-Event-ID", last)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(body), canary) {
-		t.Fatalf("%v: %s", err, body)
+	if said := b.follow(t, session, last); !strings.Contains(said, canary) {
+		t.Fatal(said)
 	}
 	call := r.find(t, "second life", trace, func(s span) bool { return s.attrs["sluice.takeover"] == "true" })
 	if call.parent != client || call.name != "tools/call slow" || call.attrs["sluice.claim"] != "1" {

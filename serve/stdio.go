@@ -23,6 +23,7 @@ func (a *App) startStdio(context.Context) error {
 		return nil
 	})
 
+	a.warnUnread()
 	sluice.Conform(a.server)
 	a.server.AddReceivingMiddleware(a.recoverPanics)
 	stop, endInput := context.WithCancel(context.Background())

@@ -65,10 +65,15 @@ func (a *App) startTelemetry(ctx context.Context, listen bool) error {
 	if scraped {
 		return a.listenForMetrics(ctx)
 	}
-	if a.cfg.MetricsAddr != "" {
-		a.log.Warn("nobody can reach this process to read its metrics: --metrics-addr (MCP_METRICS_ADDR) has no effect")
-	}
+	a.warnUnread()
 	return nil
+}
+
+// warnUnread says that a setting is without effect where nobody can connect, or nothing is told.
+func (a *App) warnUnread() {
+	if a.cfg.MetricsAddr != "" {
+		a.log.Warn("nobody can read the metrics of this process: --metrics-addr (MCP_METRICS_ADDR) has no effect")
+	}
 }
 
 // listenForMetrics shows them on a listener of their own: who may call is not who may see how much others do.

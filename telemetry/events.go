@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/sluice-mcp/sluice/observe"
@@ -16,7 +17,7 @@ func (m *meters) event(ctx context.Context, e observe.Event) {
 		m.opened.Add(ctx, 1, metric.WithAttributes(revisionKey.String(e.Revision)))
 	case observe.SessionAdopted:
 		m.sessions.add(e.Revision, 1)
-		m.adopted.Add(ctx, 1, metric.WithAttributes(revisionKey.String(e.Revision)))
+		m.adopted.Add(ctx, 1)
 	case observe.SessionEnded:
 		m.sessions.add(e.Revision, -1)
 		m.closed.Add(ctx, 1, metric.WithAttributes(revisionKey.String(e.Revision), reasonKey.String(string(e.Reason))))
@@ -29,7 +30,7 @@ func (m *meters) event(ctx context.Context, e observe.Event) {
 	case observe.StreamClosed:
 		m.streams.add(string(e.Kind), -1)
 		if e.Reason != observe.CloseEnded && e.Reason != observe.CloseResumed {
-			m.cut.Add(ctx, 1, metric.WithAttributes(kindKey.String(string(e.Kind)), reasonKey.String(string(e.Reason))))
+			m.cut.Add(ctx, 1, metric.WithAttributes(reasonKey.String(string(e.Reason))))
 		}
 	case observe.StreamResumed:
 		m.resumed.Add(ctx, 1, metric.WithAttributes(resultKey.String(string(e.Result))))
@@ -77,4 +78,36 @@ func word(yes bool, then, otherwise string) string {
 		return then
 	}
 	return otherwise
+}
+
+// zero has counters exist before they count: to a rule that watches for an increase, a counter that appears as 1 has not increased.
+func (m *meters) zero() {
+	ctx := context.Background()
+	for _, c := range []metric.Int64Counter{m.adopted, m.repeated, m.lost, m.fenced, m.left} {
+		c.Add(ctx, 0)
+	}
+	of := func(c metric.Int64Counter, key attribute.Key, values ...string) {
+		for _, value := range values {
+			c.Add(ctx, 0, metric.WithAttributes(key.String(value)))
+		}
+	}
+	of(m.lease, resultKey, "ok", "failed")
+	of(m.tasks, stateKey, "working", "input_required", "completed", "failed", "cancelled")
+	of(m.cut, reasonKey, texts(observe.CloseGone, observe.CloseStalled, observe.CloseReleased, observe.CloseFailed, observe.CloseTime)...)
+	of(m.resumed, resultKey, texts(observe.ResumeHere, observe.ResumeMirrored, observe.ResumeBehind, observe.ResumeUnknown, observe.ResumeSentBack, observe.ResumeFailed)...)
+	of(m.refused, reasonKey, texts(observe.RefusedOrigin, observe.RefusedHost, observe.RefusedUnauthorized, observe.RefusedScope,
+		observe.RefusedKeys, observe.RefusedRate, observe.RefusedBody, observe.RefusedMalformed, observe.RefusedCalls, observe.RefusedSessions,
+		observe.RefusedUnread, observe.RefusedTasks, observe.RefusedDraining, observe.RefusedStore, observe.RefusedNoSession)...)
+	for _, kind := range []string{"stream", "task"} {
+		for _, stage := range texts(observe.Won, observe.Outrun, observe.Broken) {
+			m.takeovers.Add(ctx, 0, metric.WithAttributes(kindKey.String(kind), resultKey.String(stage)))
+		}
+	}
+}
+
+func texts[T ~string](all ...T) (text []string) {
+	for _, t := range all {
+		text = append(text, string(t))
+	}
+	return text
 }

@@ -83,7 +83,11 @@ func newMeters(meter metric.Meter, version string, kinds *kinds) (*meters, error
 		return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(opKey.String(op.op), resultKey.String(string(op.result))))}
 	}
 	i.levels(m, version, kinds)
-	return m, errors.Join(i.errs...)
+	if err := errors.Join(i.errs...); err != nil {
+		return nil, err
+	}
+	m.zero()
+	return m, nil
 }
 
 // instruments makes instruments.
@@ -214,6 +218,6 @@ func (m *meters) ended(ctx context.Context, p *prepared, took time.Duration, e o
 		m.fast.Record(ctx, took.Seconds(), m.revisions.of(p.revision)...)
 	}
 	if e.Outcome == observe.Lost {
-		m.lost.Add(ctx, 1, metric.WithAttributes(toolKey.String(p.target)))
+		m.lost.Add(ctx, 1)
 	}
 }

@@ -159,7 +159,7 @@ func TestLives(t *testing.T) {
 	end(observe.End{Outcome: observe.InputRequired})
 	all := r.collect(t)
 	for name, want := range map[string]int64{
-		"sluice.calls.lost gen_ai.tool.name=work":         1,
+		"sluice.calls.lost":                               1,
 		"sluice.calls.in_flight era=stateless":            1,
 		"sluice.tasks.running":                            1,
 		"sluice.task.round.duration":                      1,

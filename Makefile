@@ -109,6 +109,10 @@ deploy-test: ## the manifests in deploy/ and nginx; with CI=true nginx and Redis
 telemetry-test: ## real processes that export to a real receiver
 	cd telemetry/export && go vet $(NOTRACE) ./... && go test $(NOTRACE) -timeout 5m ./...
 
+.PHONY: observability-picture
+observability-picture: ## draw docs/observability.svg from a real run of half a minute
+	cd telemetry/export && OBSERVABILITY_PICTURE=$(CURDIR)/docs/observability.svg go test $(NOTRACE) -count=1 -run TestPicture .
+
 .PHONY: whitespace
 whitespace: ## trailing blanks, blank lines at the end of a file, conflict markers
 	@git diff --check "$$(git hash-object -t tree /dev/null)" --

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var pages = []string{"container", "cloud-run", "kubernetes", "proxies", "operations"}
+var pages = []string{"container", "cloud-run", "kubernetes", "proxies", "operations", "observability"}
 
 // TestPagesNameWhatExists holds variables, files, make targets and packages in the pages against the repository.
 func TestPagesNameWhatExists(t *testing.T) {

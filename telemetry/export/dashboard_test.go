@@ -79,7 +79,7 @@ func TestDashboard(t *testing.T) {
 	text += scrape(t, b, "")
 
 	exported := make(map[string]bool)
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}

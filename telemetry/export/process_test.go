@@ -170,6 +170,24 @@ type post struct {
 
 func (p *process) post(t *testing.T, m post) *http.Response {
 	t.Helper()
+	resp, err := http.DefaultClient.Do(p.request(t.Context(), m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+// try is post where the process may be gone: it returns nil then.
+func (p *process) try(ctx context.Context, m post) *http.Response {
+	resp, err := http.DefaultClient.Do(p.request(ctx, m))
+	if err != nil {
+		return nil
+	}
+	return resp
+}
+
+func (p *process) request(ctx context.Context, m post) *http.Request {
 	meta := `"progressToken":"p"`
 	if m.traceparent != "" {
 		meta += fmt.Sprintf(`,"traceparent":%q,"tracestate":"vendor=1","baggage":"secret=%s"`, m.traceparent, canary)
@@ -179,9 +197,9 @@ func (p *process) post(t *testing.T, m post) *http.Response {
 			`"io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}`
 	}
 	body := fmt.Sprintf(`{"jsonrpc":"2.0","id":7,"method":%q,"params":{%s"_meta":{%s}}}`, m.method, m.params, meta)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json, text/event-stream")
@@ -193,12 +211,7 @@ func (p *process) post(t *testing.T, m post) *http.Response {
 		req.Header.Set("Mcp-Session-Id", m.session)
 		req.Header.Set("Mcp-Protocol-Version", "2025-11-25")
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = resp.Body.Close() })
-	return resp
+	return req
 }
 
 // call calls a tool, and returns what came back.
@@ -266,4 +279,31 @@ func (p *process) follow(t *testing.T, session, last string) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+// slowly calls a tool that takes a second, and returns the last event's ID if the stream breaks off, or does not begin.
+func (p *process) slowly(ctx context.Context, session string) (last string, broken bool) {
+	resp := p.try(ctx, callOf(session, "slow", ""))
+	if resp == nil {
+		return "", true
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+			last = value
+		}
+		if strings.Contains(lines.Text(), `"result"`) {
+			return "", false
+		}
+	}
+	return last, true
+}
+
+// quickly calls a tool that has answered at once.
+func (p *process) quickly(ctx context.Context) {
+	if resp := p.try(ctx, callOf("", "fast", "")); resp != nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+	}
+	time.Sleep(5 * time.Millisecond)
 }

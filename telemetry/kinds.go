@@ -121,7 +121,7 @@ func prepare(k kind) *prepared {
 		role = trace.SpanKindClient
 	}
 	p.start = []trace.SpanStartOption{trace.WithSpanKind(role), trace.WithAttributes(p.attrs...)}
-	p.set = metric.WithAttributeSet(attribute.NewSet(p.attrs...))
+	p.set = metric.WithAttributeSet(attribute.NewSet(slices.Clone(p.attrs)...)) // it sorts what it is given
 	p.ok = []metric.RecordOption{p.set}
 	p.failed.make = func(errorType string) []metric.RecordOption {
 		return []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(append(slices.Clip(p.attrs), errorKey.String(errorType))...))}

@@ -190,7 +190,7 @@ func era(revision string) int {
 }
 
 func inRevision(revision string) []attribute.KeyValue {
-	attrs := slices.Clip(network)
+	attrs := slices.Clone(network) // attribute.NewSet sorts what it is given
 	if revision != "" {
 		attrs = append(attrs, revisionKey.String(revision))
 	}

@@ -279,7 +279,7 @@ func TestAllocations(t *testing.T) {
 		{"metrics", telemetry.Options{MeterProvider: meter}, observe.Trace{}, 5},
 		{"metrics, not sampled", telemetry.Options{MeterProvider: meter, TracerProvider: sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))}, observe.Trace{}, 5},
 		{"metrics, caller not sampled", telemetry.Options{MeterProvider: meter, TracerProvider: sdktrace.NewTracerProvider()}, parent, 11},
-		{"metrics, sampled", telemetry.Options{MeterProvider: meter, TracerProvider: sdktrace.NewTracerProvider()}, observe.Trace{}, 12},
+		{"metrics, sampled", telemetry.Options{MeterProvider: meter, TracerProvider: sdktrace.NewTracerProvider()}, observe.Trace{}, 14},
 	} {
 		o, err := telemetry.New(tt.opts)
 		if err != nil {

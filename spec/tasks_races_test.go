@@ -311,10 +311,10 @@ func raceExpiry(t *testing.T) {
 	})
 }
 
-// A tool that does not look whether it is wanted does not keep its task alive, nor the next one from being made.
+// A tool that does not look whether it is wanted does not keep its task alive. It keeps its own place until it returns, and nobody else's.
 func raceExpiryDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, b := pair(t, virtual, func(c *config) { c.options.TaskTTL, c.options.MaxTasks = 2*time.Second, 1 })
+		a, b := pair(t, virtual, func(c *config) { c.options.TaskTTL, c.options.MaxTasks = 2*time.Second, 2 })
 		k := a.begun(t, "deaf", obj{"key": "k"})
 		a.await(t, "k", "running")
 		time.Sleep(time.Until(created(t, k.handle).Add(2 * time.Second)))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -256,10 +257,10 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 }
 
 // counter is an observer as cheap as one can be.
-type counter struct{ n int }
+type counter struct{ n atomic.Int64 }
 
 func (c *counter) Call(ctx context.Context, _ observe.Call) (context.Context, func(observe.End)) {
-	return ctx, func(observe.End) { c.n++ }
+	return ctx, func(observe.End) { c.n.Add(1) }
 }
 
 func (c *counter) Ask(context.Context, observe.Ask) (observe.Trace, func(observe.End)) {
@@ -283,8 +284,8 @@ func TestObservedCallAllocations(t *testing.T) {
 			if objects > most.objects || size > most.size {
 				t.Errorf("an observed call allocates %.1f objects and %.0f bytes, want at most %v and %v", objects, size, most.objects, most.size)
 			}
-			if seen.n < 200 {
-				t.Errorf("%d calls were observed", seen.n)
+			if n := seen.n.Load(); n < 200 {
+				t.Errorf("%d calls were observed", n)
 			}
 		})
 	}

@@ -24,27 +24,6 @@ import (
 
 const caps = `{"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}`
 
-// executions counts how often a tool has begun, by its argument, at all replicas.
-type executions struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (e *executions) add(what string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.n == nil {
-		e.n = make(map[string]int)
-	}
-	e.n[what]++
-}
-
-func (e *executions) of(what string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.n[what]
-}
-
 // keyed sends calls with idempotency keys, on one revision.
 type keyed struct {
 	*sitetest.Client        // nil for 2026-07-28
@@ -116,7 +95,7 @@ func (k keyed) end(t *testing.T, at *sitetest.Site, id, key, tool, args string) 
 }
 
 // onceServer has tools that count their calls.
-func onceServer(ran *executions) *mcp.Server {
+func onceServer(ran *sitetest.Executions) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "once", Version: "1"}, nil)
 	type input struct {
 		ID string
@@ -129,7 +108,7 @@ func onceServer(ran *executions) *mcp.Server {
 			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
 				return nil, err
 			}
-			ran.add(name + " " + in.ID)
+			ran.Add(name + " " + in.ID)
 			return f(ctx, req, in)
 		})
 	}
@@ -144,7 +123,7 @@ func onceServer(ran *executions) *mcp.Server {
 				_ = req.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: req.Params.GetProgressToken(), Progress: float64(i + 1)})
 			}
 		}
-		return sitetest.Text(fmt.Sprintf("done %s, time %d", in.ID, ran.of(req.Params.Name+" "+in.ID))), nil
+		return sitetest.Text(fmt.Sprintf("done %s, time %d", in.ID, ran.Of(req.Params.Name+" "+in.ID))), nil
 	}
 	add("pay", nil, work)
 	add("refund", nil, work)
@@ -153,7 +132,7 @@ func onceServer(ran *executions) *mcp.Server {
 		return sitetest.Text(strings.Repeat("x", in.N)), nil
 	})
 	add("fail", nil, func(_ context.Context, _ *mcp.CallToolRequest, in input) (*mcp.CallToolResult, error) {
-		return nil, &wire.Error{Code: 7, Message: fmt.Sprint("failed ", ran.of("fail "+in.ID)), Data: json.RawMessage(`{"a":1}`)}
+		return nil, &wire.Error{Code: 7, Message: fmt.Sprint("failed ", ran.Of("fail "+in.ID)), Data: json.RawMessage(`{"a":1}`)}
 	})
 	add("unwritable", nil, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, error) {
 		return &mcp.CallToolResult{Content: []mcp.Content{}, StructuredContent: unwritable{}}, nil
@@ -181,14 +160,14 @@ type unwritable struct{}
 func (unwritable) MarshalJSON() ([]byte, error) { panic("by the type") }
 
 // eachEra plays in every revision, over three replicas.
-func eachEra(t *testing.T, opts sluice.Options, play func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions)) {
+func eachEra(t *testing.T, opts sluice.Options, play func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions)) {
 	t.Helper()
 	opts.Principal = func(r *http.Request) string { return r.Header.Get("X-Principal") }
 	for _, version := range append([]string{wire.Rev2026}, sitetest.Revisions...) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				ran := &executions{}
+				ran := &sitetest.Executions{}
 				cl := sitetest.NewCluster(t, 0, opts)
 				for range 3 {
 					cl.Add(onceServer(ran))
@@ -206,7 +185,7 @@ func eachEra(t *testing.T, opts sluice.Options, play func(t *testing.T, cl *site
 
 func TestOnce(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		n := 0
 		check := func(at int, key, tool, args, want string) {
 			t.Helper()
@@ -236,12 +215,12 @@ func TestOnce(t *testing.T) {
 		}
 		first, _ := k.end(t, cl.Sites[0], "p1", "p", "panic", `{}`)
 		again, _ := k.end(t, cl.Sites[1], "p2", "p", "panic", `{}`)
-		if first != again || !strings.HasPrefix(first, "error ") || ran.of("panic ") != 1 {
-			t.Errorf("a panic: %s, then %s, after %d calls", first, again, ran.of("panic "))
+		if first != again || !strings.HasPrefix(first, "error ") || ran.Of("panic ") != 1 {
+			t.Errorf("a panic: %s, then %s, after %d calls", first, again, ran.Of("panic "))
 		}
 		for i := range 3 {
-			if got, _ := k.end(t, cl.Sites[i/2], fmt.Sprint("u", i), "u", "unwritable", `{}`); !strings.HasPrefix(got, "error ") || ran.of("unwritable ") != 1 {
-				t.Errorf("a result that cannot be written: %s, after %d calls", got, ran.of("unwritable "))
+			if got, _ := k.end(t, cl.Sites[i/2], fmt.Sprint("u", i), "u", "unwritable", `{}`); !strings.HasPrefix(got, "error ") || ran.Of("unwritable ") != 1 {
+				t.Errorf("a result that cannot be written: %s, after %d calls", got, ran.Of("unwritable "))
 			}
 		}
 		time.Sleep(11 * time.Minute)
@@ -251,7 +230,7 @@ func TestOnce(t *testing.T) {
 
 func TestOncePrincipals(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		if k.Client != nil {
 			return // a session belongs to one
 		}
@@ -259,7 +238,7 @@ func TestOncePrincipals(t *testing.T) {
 			k.principal = who
 			_, _ = k.end(t, cl.Sites[i%3], "c", "same", "pay", `{"ID":"1"}`)
 		}
-		if n := ran.of("pay 1"); n != 3 {
+		if n := ran.Of("pay 1"); n != 3 {
 			t.Errorf("three principals made %d calls", n)
 		}
 	})
@@ -267,7 +246,7 @@ func TestOncePrincipals(t *testing.T) {
 
 func TestOnceBadKey(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		for i, key := range []string{" ", `""`, "a b", "é", strings.Repeat("a", 256), "meta:", "meta:a b", "meta:\n"} {
 			got, _ := k.end(t, cl.Sites[0], fmt.Sprint("c", i), key, "pay", `{"ID":"1"}`)
 			if !strings.HasPrefix(got, `error {"code":-32602`) {
@@ -290,7 +269,7 @@ func TestOnceBadKey(t *testing.T) {
 		if got := a.Message(t).Text(); !strings.HasPrefix(got, `error {"code":-32602`) {
 			t.Errorf("two keys: %s", got)
 		}
-		if n := ran.of("pay 1"); n != 0 {
+		if n := ran.Of("pay 1"); n != 0 {
 			t.Errorf("called %d times", n)
 		}
 	})
@@ -299,7 +278,7 @@ func TestOnceBadKey(t *testing.T) {
 // Who repeats a call while it runs gets what it says from then on, with a token of its own, and its outcome.
 func TestOnceWhileItRuns(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		type end struct {
 			text string
 			said []sitetest.Message
@@ -325,7 +304,7 @@ func TestOnceWhileItRuns(t *testing.T) {
 				t.Error(e.text)
 			}
 		}
-		if n := ran.of("pay 1"); n != 1 {
+		if n := ran.Of("pay 1"); n != 1 {
 			t.Errorf("called %d times", n)
 		}
 	})
@@ -337,7 +316,7 @@ func TestOnceSurvivesACut(t *testing.T) {
 	for _, after := range []time.Duration{100 * time.Millisecond, 2 * time.Second, 10 * time.Second} {
 		t.Run(after.String(), func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 				go func() {
 					a, err := k.send(t.Context(), cl.Sites[0], "c1", "a", "pay", `{"ID":"1","MS":5000}`)
 					if err == nil {
@@ -351,7 +330,7 @@ func TestOnceSurvivesACut(t *testing.T) {
 						t.Error(got)
 					}
 				}
-				if n := ran.of("pay 1"); n != 1 {
+				if n := ran.Of("pay 1"); n != 1 {
 					t.Errorf("called %d times", n)
 				}
 			})
@@ -366,7 +345,7 @@ func TestOnceWhenTheReplicaDies(t *testing.T) {
 	for tool, want := range map[string]string{"pay": lost, "read": "done 1, time 2"} {
 		t.Run(tool, func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 				args := `{"ID":"1","MS":5000}`
 				go func() { _, _ = k.send(t.Context(), cl.Sites[0], "c1", "a", tool, args) }()
 				time.Sleep(100 * time.Millisecond)
@@ -384,7 +363,7 @@ func TestOnceWhenTheReplicaDies(t *testing.T) {
 // That nobody knows what a call has done stays, also when the store does not say whether it has noted it.
 func TestOnceWhenItIsUnsureThatTheReplicaDied(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		args := `{"ID":"1","MS":5000}`
 		_, _ = k.end(t, cl.Sites[1], "c0", "", "pay", `{"ID":"0"}`) // the session is here
 		go func() { _, _ = k.send(t.Context(), cl.Sites[0], "c1", "a", "pay", args) }()
@@ -400,8 +379,8 @@ func TestOnceWhenItIsUnsureThatTheReplicaDied(t *testing.T) {
 		_, _ = k.end(t, cl.Sites[1], "c2", "a", "pay", args)
 		cl.Sites[1].Tap.Decide(nil)
 		time.Sleep(time.Minute)
-		if got, _ := k.end(t, cl.Sites[2], "c3", "a", "pay", args); !strings.HasPrefix(got, lost) || ran.of("pay 1") != 1 {
-			t.Errorf("got %s after %d calls", got, ran.of("pay 1"))
+		if got, _ := k.end(t, cl.Sites[2], "c3", "a", "pay", args); !strings.HasPrefix(got, lost) || ran.Of("pay 1") != 1 {
+			t.Errorf("got %s after %d calls", got, ran.Of("pay 1"))
 		}
 	})
 }
@@ -409,7 +388,7 @@ func TestOnceWhenItIsUnsureThatTheReplicaDied(t *testing.T) {
 // A call is cancelled through a replica that waits for its end, too.
 func TestOnceCancelledWhereItIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *sitetest.Executions) {
 		if k.Client != nil {
 			return // there it is the request that is cancelled
 		}
@@ -436,7 +415,7 @@ func TestOnceIsRetoldToWhomItConcerns(t *testing.T) {
 	for tool, want := range map[string]string{"ask": "not asked", "log": "logged"} {
 		t.Run(tool, func(t *testing.T) {
 			t.Parallel()
-			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+			eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *sitetest.Executions) {
 				other := k
 				if k.Client != nil {
 					other.Client = sitetest.NewClient(k.Version)
@@ -457,7 +436,7 @@ func TestOnceIsRetoldToWhomItConcerns(t *testing.T) {
 // A replica that was thought dead and wakes up tells its client what all others are told.
 func TestOnceWhenTheReplicaSleeps(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		args := `{"ID":"1","MS":2000}`
 		ends := make(chan string, 1)
 		go func() {
@@ -468,8 +447,8 @@ func TestOnceWhenTheReplicaSleeps(t *testing.T) {
 		cl.Sites[0].Freeze()
 		first, _ := k.end(t, cl.Sites[1], "c2", "a", "pay", args)
 		cl.Sites[0].Unfreeze()
-		if got := <-ends; got != first || !strings.HasPrefix(first, lost) || ran.of("pay 1") != 1 {
-			t.Errorf("one is told %s, the other %s, after %d calls", got, first, ran.of("pay 1"))
+		if got := <-ends; got != first || !strings.HasPrefix(first, lost) || ran.Of("pay 1") != 1 {
+			t.Errorf("one is told %s, the other %s, after %d calls", got, first, ran.Of("pay 1"))
 		}
 	})
 }
@@ -478,7 +457,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 	t.Parallel()
 	t.Run("before", func(t *testing.T) {
 		t.Parallel()
-		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 			_, _ = k.end(t, cl.Sites[0], "c0", "", "pay", `{"ID":"0"}`) // the session is here
 			for i, how := range []sitetest.Fate{sitetest.Failed, sitetest.Unsure} {
 				cl.Sites[0].Tap.Decide(func(op string) sitetest.Fate {
@@ -492,7 +471,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 					t.Fatal(err)
 				}
 				a.WantBusy(t, "without the store")
-				if n := ran.of("pay 1"); n != 0 {
+				if n := ran.Of("pay 1"); n != 0 {
 					t.Errorf("called %d times", n)
 				}
 			}
@@ -506,7 +485,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 	})
 	t.Run("after", func(t *testing.T) {
 		t.Parallel()
-		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+		eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 			args := `{"ID":"1","MS":1000}`
 			ends := make(chan string, 1)
 			go func() {
@@ -532,7 +511,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 					t.Error(got)
 				}
 			}
-			if n := ran.of("pay 1"); n != 1 {
+			if n := ran.Of("pay 1"); n != 1 {
 				t.Errorf("called %d times", n)
 			}
 		})
@@ -542,7 +521,7 @@ func TestOnceWithoutTheStore(t *testing.T) {
 // A client of 2026-07-28 that does not come back says so, at any replica.
 func TestOnceCancelled(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, ran *sitetest.Executions) {
 		args := `{"ID":"1","MS":60000}`
 		ctx, leave := context.WithCancel(t.Context())
 		go func() { _, _ = k.send(ctx, cl.Sites[0], "c1", "a", "pay", args) }()
@@ -576,7 +555,7 @@ func TestOnceUnderTrouble(t *testing.T) {
 
 func onceUnderTrouble(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))
-	ran := &executions{}
+	ran := &sitetest.Executions{}
 	cl := sitetest.NewCluster(t, 0, sluice.Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
 	launch := func() *sitetest.Site { return cl.Add(onceServer(ran)) }
 	live := []*sitetest.Site{launch(), launch(), launch()}
@@ -644,7 +623,7 @@ func onceUnderTrouble(t *testing.T, seed uint64) {
 						t.Errorf("key %s: %s", key, text)
 					}
 				}
-				if n := ran.of("pay " + key); n > 1 {
+				if n := ran.Of("pay " + key); n > 1 {
 					t.Errorf("key %s was executed %d times", key, n)
 				}
 			}
@@ -713,7 +692,7 @@ func onceTry(ctx context.Context, at *sitetest.Site, id, key, tool, args string)
 // What a key costs in commands of the store: one before the tool is called, two after it, and two for one who comes back.
 func TestOnceRoundTrips(t *testing.T) {
 	t.Parallel()
-	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *executions) {
+	eachEra(t, sluice.Options{}, func(t *testing.T, cl *sitetest.Cluster, k keyed, _ *sitetest.Executions) {
 		for _, s := range cl.Sites {
 			_, _ = k.end(t, s, "warm", "", "pay", `{"ID":"0"}`)
 		}

@@ -34,7 +34,7 @@ func TestOpenTasksAreSmall(t *testing.T) {
 		{"ask", 0.1, 4 << 10}, // its record, which is in a memory store here
 	} {
 		t.Run(tt.tool, func(t *testing.T) {
-			server := taskServer(&executions{})
+			server := taskServer(&sitetest.Executions{})
 			h := sluice.NewHandler(func(*http.Request) *mcp.Server { return server }, &sluice.Options{MaxTasks: 2 * manyTasks, MaxCalls: 2 * manyTasks})
 			defer h.Close()
 			caps := `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":` + taskCaps + `}`

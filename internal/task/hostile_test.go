@@ -320,7 +320,7 @@ func TestTaskOutcomeUnknown(t *testing.T) {
 			defer time.AfterFunc(2*time.Second, cancel).Stop() // the client does not wait so long
 			_, _ = c.do(ctx, cl.Sites[1], "tasks/update", id, fmt.Sprintf(`"taskId":%q,"inputResponses":{"a.1":{"action":"accept","content":{"x":"A"}},"b.1":{"action":"accept","content":{"x":"B"}}}`, id))
 			c.until(t, cl.Sites[0], id, "completed", 20*time.Second)
-			if n := ran.of("ask 1"); n != 2 {
+			if n := ran.Of("ask 1"); n != 2 {
 				t.Errorf("it ran %d times", n)
 			}
 		})
@@ -531,7 +531,7 @@ func TestTaskPromotionMeetsItsClientsEnd(t *testing.T) {
 				c := taskClient{caps: taskCaps}
 				r, err := c.do(ctx, s, "tools/call", "auto", `"name":"auto","arguments":{"ID":"1","MS":10000}`)
 				time.Sleep(time.Second)
-				if n := ran.of("auto 1"); n != 1 {
+				if n := ran.Of("auto 1"); n != 1 {
 					t.Errorf("it ran %d times", n)
 				}
 				if err == nil {
@@ -564,7 +564,7 @@ func TestTaskCancelStorm(t *testing.T) {
 			all.Wait()
 			time.Sleep(time.Second)
 			first := c.get(t, cl.Sites[0], id)
-			if first.State != "completed" && first.State != "cancelled" || ran.of(fmt.Sprint("work ", n)) != 1 {
+			if first.State != "completed" && first.State != "cancelled" || ran.Of(fmt.Sprint("work ", n)) != 1 {
 				t.Errorf("%+v", first)
 			}
 		}

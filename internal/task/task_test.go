@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -140,29 +139,8 @@ func (c taskClient) cancel(t *testing.T, at *sitetest.Site, id string) *taskRepl
 	return c.must(t, at, "tasks/cancel", id, fmt.Sprintf(`"taskId":%q`, id))
 }
 
-// executions counts how often a tool has begun, by its argument, at all replicas.
-type executions struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-func (e *executions) add(what string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.n == nil {
-		e.n = make(map[string]int)
-	}
-	e.n[what]++
-}
-
-func (e *executions) of(what string) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.n[what]
-}
-
 // taskServer has a tool for each thing that a task can do.
-func taskServer(ran *executions) *mcp.Server {
+func taskServer(ran *sitetest.Executions) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "tasks", Version: "1"}, nil)
 	type input struct {
 		ID string
@@ -176,7 +154,7 @@ func taskServer(ran *executions) *mcp.Server {
 			if err := json.Unmarshal(req.Params.Arguments, &in); err != nil {
 				return nil, err
 			}
-			ran.add(name + " " + in.ID)
+			ran.Add(name + " " + in.ID)
 			return f(ctx, req, in)
 		})
 	}
@@ -229,8 +207,8 @@ type panicking struct{}
 func (panicking) MarshalJSON() ([]byte, error) { panic("by the value") }
 
 // newTasks returns a cluster of replicas with the same tools.
-func newTasks(t *testing.T, n int) (*sitetest.Cluster, *executions) {
-	ran := &executions{}
+func newTasks(t *testing.T, n int) (*sitetest.Cluster, *sitetest.Executions) {
+	ran := &sitetest.Executions{}
 	cl := sitetest.NewCluster(t, 0, sluice.Options{Principal: func(r *http.Request) string { return r.Header.Get("X-Principal") }})
 	for range n {
 		cl.Add(taskServer(ran))
@@ -263,7 +241,7 @@ func TestTaskAtAnyReplica(t *testing.T) {
 				t.Errorf("at its end, %s says %+v", at.Name, r)
 			}
 		}
-		if n := ran.of("work 1"); n != 1 {
+		if n := ran.Of("work 1"); n != 1 {
 			t.Errorf("it ran %d times", n)
 		}
 		// What it says last is told, though it may be over at once.
@@ -375,7 +353,7 @@ func TestTaskAsks(t *testing.T) {
 		if r := c.update(t, cl.Sites[1], id, `{"b.1":{"action":"accept","content":{"x":"late"}}}`); r.Error != nil {
 			t.Errorf("an answer that comes late: %+v", r)
 		}
-		if n := ran.of("ask 1"); n != 2 {
+		if n := ran.Of("ask 1"); n != 2 {
 			t.Errorf("it ran %d times, once for each round is right", n)
 		}
 	})
@@ -561,7 +539,7 @@ func TestTaskNotifications(t *testing.T) {
 // A call that takes longer than it may becomes a task while it runs: it is called once, whatever becomes of it.
 func TestTaskAfter(t *testing.T) {
 	t.Parallel()
-	start := func(t *testing.T) (*sitetest.Cluster, *executions) {
+	start := func(t *testing.T) (*sitetest.Cluster, *sitetest.Executions) {
 		cl, ran := newTasks(t, 0)
 		cl.Options.TaskAfter = 2 * time.Second
 		for range 2 {
@@ -570,13 +548,13 @@ func TestTaskAfter(t *testing.T) {
 		return cl, ran
 	}
 	c := taskClient{caps: taskCaps}
-	for name, f := range map[string]func(t *testing.T, cl *sitetest.Cluster, ran *executions){
-		"soon done": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+	for name, f := range map[string]func(t *testing.T, cl *sitetest.Cluster, ran *sitetest.Executions){
+		"soon done": func(t *testing.T, cl *sitetest.Cluster, _ *sitetest.Executions) {
 			if r := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":1500}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
 				t.Errorf("%+v", r)
 			}
 		},
-		"long": func(t *testing.T, cl *sitetest.Cluster, ran *executions) {
+		"long": func(t *testing.T, cl *sitetest.Cluster, ran *sitetest.Executions) {
 			begun := time.Now()
 			h := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`)
 			if h.ResultType != "task" || time.Since(begun) != 2*time.Second {
@@ -586,11 +564,11 @@ func TestTaskAfter(t *testing.T) {
 				t.Errorf("then %+v", r)
 			}
 			time.Sleep(4 * time.Second)
-			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "completed" || r.text() != "done 1" || ran.of("auto 1") != 1 {
-				t.Errorf("at last %+v, ran %d times", r, ran.of("auto 1"))
+			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "completed" || r.text() != "done 1" || ran.Of("auto 1") != 1 {
+				t.Errorf("at last %+v, ran %d times", r, ran.Of("auto 1"))
 			}
 		},
-		"long, and cancelled": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+		"long, and cancelled": func(t *testing.T, cl *sitetest.Cluster, _ *sitetest.Executions) {
 			h := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":60000}`)
 			c.cancel(t, cl.Sites[1], h.TaskID)
 			time.Sleep(time.Second)
@@ -598,26 +576,26 @@ func TestTaskAfter(t *testing.T) {
 				t.Errorf("it is %+v", r)
 			}
 		},
-		"long, and its result panics": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+		"long, and its result panics": func(t *testing.T, cl *sitetest.Cluster, _ *sitetest.Executions) {
 			h := c.call(t, cl.Sites[0], "unwritable", `{"MS":5000}`)
 			time.Sleep(4 * time.Second)
 			if r := c.get(t, cl.Sites[1], h.TaskID); r.State != "failed" || r.Error == nil || r.Error.Code != -32603 {
 				t.Errorf("it is %+v", r)
 			}
 		},
-		"long, of a client without the extension": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+		"long, of a client without the extension": func(t *testing.T, cl *sitetest.Cluster, _ *sitetest.Executions) {
 			if r := (taskClient{caps: `{}`}).call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 {
 				t.Errorf("%+v", r)
 			}
 		},
-		"its client leaves before": func(t *testing.T, cl *sitetest.Cluster, ran *executions) {
+		"its client leaves before": func(t *testing.T, cl *sitetest.Cluster, ran *sitetest.Executions) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel) // a deadline would be the platform's
 			if r, err := c.do(ctx, cl.Sites[0], "tools/call", "auto", `"name":"auto","arguments":{"ID":"1","MS":60000}`); err == nil {
 				t.Errorf("answered: %+v", r)
 			}
 			time.Sleep(time.Second)
-			if n := ran.of("auto 1"); n != 1 {
+			if n := ran.Of("auto 1"); n != 1 {
 				t.Errorf("ran %d times", n)
 			}
 			begun := time.Now()
@@ -625,7 +603,7 @@ func TestTaskAfter(t *testing.T) {
 				t.Errorf("something was left to wait for: %v after %v", err, time.Since(begun))
 			}
 		},
-		"the store is away": func(t *testing.T, cl *sitetest.Cluster, _ *executions) {
+		"the store is away": func(t *testing.T, cl *sitetest.Cluster, _ *sitetest.Executions) {
 			cl.Sites[0].Tap.GoAway()
 			if r := c.call(t, cl.Sites[0], "auto", `{"ID":"1","MS":5000}`); r.TaskID != "" || len(r.Content) != 1 || r.Content[0].Text != "done 1" {
 				t.Errorf("%+v", r)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-mcp/sluice/internal/run"
 	"github.com/sluice-mcp/sluice/internal/wire"
@@ -32,13 +33,13 @@ func (x *execution) nothing(err error) { x.answer = answer{err: err, unknown: tr
 
 // enter returns what is known here of a call. mine is true for the first who asks: he has to find out.
 func (k *Calls) enter(c *Call, r *run.Run) (x *execution, mine bool) {
-	name, series, printed := c.name(), c.series(), c.wants() // what is large takes its time
+	name, series, wants := c.name(), c.series(), c.wants() // what is large takes its time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if x = k.here[name]; x != nil {
 		return x, false
 	}
-	x = &execution{name: name, series: series, wants: printed, run: r, done: make(chan struct{})}
+	x = &execution{name: name, series: series, wants: wants, run: r, done: make(chan struct{})}
 	k.here[name] = x
 	return x, true
 }
@@ -49,7 +50,7 @@ func (k *Calls) leave(x *execution) {
 		k.forget(x)
 	} else {
 		go func() {
-			k.keepLater(x)
+			_, _ = k.insist(x, *x.unwritten, k.TTL, 5*time.Second) // until then this replica alone knows it
 			k.forget(x)
 		}()
 	}

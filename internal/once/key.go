@@ -78,7 +78,7 @@ type Call struct {
 	// Repeatable reports whether the call may run again when its replica is lost. It is asked only then.
 	Repeatable func() bool
 
-	printed string // what wants returns, once it was asked for
+	wanted string // what wants returns, once it was asked for
 }
 
 // series names all calls that have the key, whatever answers they bring.
@@ -94,10 +94,10 @@ func (c *Call) name() string {
 
 // wants tells calls with the same key apart that ask for different things.
 func (c *Call) wants() string {
-	if c.printed == "" {
-		c.printed = digest(c.Revision, canonical(c.Arguments))
+	if c.wanted == "" {
+		c.wanted = digest(c.Revision, canonical(c.Arguments))
 	}
-	return c.printed
+	return c.wanted
 }
 
 func digest(parts ...string) string {

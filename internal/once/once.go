@@ -143,7 +143,7 @@ func (k *Calls) decide(x *execution, c *Call, client *Client, execute func() (js
 // claim makes this replica the one that executes a call, or returns what is known of it.
 func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mine bool, err error) {
 	key := recordKey(name)
-	next := record{Print: c.wants(), Owner: k.Name, Mark: rand.Text()}
+	next := record{Wants: c.wants(), Owner: k.Name, Mark: rand.Text()}
 	err = k.Store.Create(ctx, key, encode(next), runs)
 	if err == nil {
 		return next, true, nil
@@ -165,7 +165,7 @@ func (k *Calls) claim(ctx context.Context, name string, c *Call) (rec record, mi
 	ttl := runs
 	switch {
 	case rec.Void: // as if it were not there
-	case rec.Print != next.Print:
+	case rec.Wants != next.Wants:
 		return rec, false, errOther
 	case rec.Outcome != nil:
 		return rec, false, nil
@@ -231,7 +231,7 @@ func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.
 	result, err := execute()
 	free := IsNotBegun(err)
 	switch { // a tool may say in its result that it has been cancelled
-	case free, err == nil && string(wire.Member(result, "isError")) != "true":
+	case free, err == nil && !wire.IsError(result):
 	case x.run.Vain():
 		if err, free = errUnasked, c.Repeatable(); free {
 			err = errAskAgain
@@ -248,14 +248,7 @@ func (k *Calls) execute(x *execution, rec record, c *Call, execute func() (json.
 		return true
 	}
 	x.answer = answer{result: result, err: err}
-	other, err := k.keep(x, rec)
-	for end := time.Now().Add(patience); err != nil && k.ctx.Err() == nil && time.Now().Before(end); {
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-k.ctx.Done():
-		}
-		other, err = k.keep(x, rec)
-	}
+	other, err := k.insist(x, rec, patience, firstTry)
 	switch {
 	case err != nil:
 		k.Log.Warn("the outcome of a call with an idempotency key is not kept yet", "error", err)
@@ -272,6 +265,8 @@ const (
 	// patience is how long a call that is over waits for the store. Who is told its outcome before it is there may be told the truth alone:
 	// if this replica is lost then, all others hear that nobody knows. A store that is away for longer must not cost the call its end.
 	patience = 10 * time.Second
+	// firstTry is how soon a write is tried again.
+	firstTry = 100 * time.Millisecond
 )
 
 // keep writes the answer of an execution to the store. It returns another replica's record, if that has taken the call over.
@@ -294,17 +289,17 @@ func (k *Calls) keep(x *execution, rec record) (other *record, err error) {
 	return k.replace(ctx, x.name, rec.Mark, next)
 }
 
-// keepLater tries on to write what the store has not taken; until then this replica alone knows it.
-func (k *Calls) keepLater(x *execution) {
-	end := time.Now().Add(k.TTL)
-	for pause := 100 * time.Millisecond; time.Now().Before(end); pause = min(2*pause, 5*time.Second) {
+// insist tries to keep an answer for a while, with pauses that grow up to the longest.
+func (k *Calls) insist(x *execution, rec record, within, longest time.Duration) (other *record, err error) {
+	end := time.Now().Add(within)
+	for pause := firstTry; ; pause = min(2*pause, longest) {
+		other, err = k.keep(x, rec)
+		if err == nil || k.ctx.Err() != nil || !time.Now().Before(end) {
+			return other, err
+		}
 		select {
 		case <-time.After(pause):
 		case <-k.ctx.Done():
-			return
-		}
-		if _, err := k.keep(x, *x.unwritten); err == nil {
-			return
 		}
 	}
 }
@@ -313,7 +308,7 @@ func (k *Calls) keepLater(x *execution) {
 func (k *Calls) void(name string, rec record) {
 	mark := rec.Mark
 	rec.Void, rec.Outcome = true, nil
-	for pause := 100 * time.Millisecond; pause < time.Minute; pause *= 2 {
+	for pause := firstTry; pause < time.Minute; pause *= 2 {
 		ctx, cancel := context.WithTimeout(k.ctx, writing)
 		_, err := k.replace(ctx, name, mark, rec)
 		cancel()

@@ -9,8 +9,8 @@ import (
 
 // record is what the store keeps of a call, from before its handler is called on.
 type record struct {
-	// Print tells what was asked for.
-	Print string `json:"print"`
+	// Wants tells what was asked for.
+	Wants string `json:"wants"`
 	// Owner is the replica that executes the call. The mark is different each time that one begins to.
 	Owner string `json:"owner"`
 	Mark  string `json:"mark"`

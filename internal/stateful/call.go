@@ -258,7 +258,7 @@ func (p *Endpoint) appendOnce(dst []byte, c *call) ([]byte, error) {
 		})
 		return result, err
 	})
-	if isError := wire.Member(result, "isError"); string(isError) == "true" {
+	if wire.IsError(result) {
 		c.toolError = true
 	}
 	return append(dst, result...), err

@@ -56,7 +56,6 @@ func (p *Endpoint) open(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	defer s.Release()
 	result, version, err := greet(ctx, r, s, params)
-	result = wire.Declare(result, "experimental", wire.ExtensionOnce, p.Once.Declaration())
 	if err != nil {
 		p.Sessions.Discard(s)
 		return nil, answer.Refuse(http.StatusOK, engine.ToError(err))
@@ -66,7 +65,7 @@ func (p *Endpoint) open(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return nil, p.refusal(err)
 	}
 	w.Header().Set(wire.HeaderSession, s.ID)
-	return result, nil
+	return wire.Declare(result, "experimental", wire.ExtensionOnce, p.Once.Declaration()), nil
 }
 
 // greet asks the server for the result of initialize and tells the version that was agreed on.

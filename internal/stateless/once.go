@@ -33,7 +33,7 @@ func (p *Endpoint) appendOnce(dst []byte, rn *run.Run, c *call) ([]byte, error) 
 		})
 		return result, err
 	})
-	if isError := wire.Member(result, "isError"); string(isError) == "true" { // of a call that was executed before
+	if wire.IsError(result) { // of a call that was executed before
 		c.ended.Outcome = observe.ToolError
 	}
 	return append(dst, result...), err

@@ -150,6 +150,9 @@ func Declare(result []byte, group, name string, value []byte) []byte {
 	return ReplaceMember(result, "capabilities", caps)
 }
 
+// IsError reports whether the result of a tool is the tool's own error.
+func IsError(result []byte) bool { return string(Member(result, "isError")) == "true" }
+
 // Complete returns result with what every result of 2026-07-28 carries: its type, and, unless
 // the server has put one there itself, the server's identity in _meta.
 func Complete(result []byte, resultType string, serverInfo []byte) []byte {

@@ -116,7 +116,10 @@ func IsNotBegun(err error) bool {
 // retold is a message of the run that executes a call as another run for the same call is to have it; nil if it is not.
 func (c *Call) retold(data []byte, from, to *run.Run) []byte {
 	params := wire.Member(data, "params")
+	asks := wire.Member(data, "id") != nil
 	switch wire.Unquote(wire.Member(data, "method")) {
+	case "notifications/cancelled": // of a question
+		asks = true
 	case "notifications/progress":
 		if c.Token == nil {
 			return nil
@@ -130,7 +133,7 @@ func (c *Call) retold(data []byte, from, to *run.Run) []byte {
 	switch {
 	case from.Stream == to.Stream: // of a batch, or of HTTP+SSE: it is there already
 		return nil
-	case wire.Member(data, "id") != nil && (to.Owner == "" || from.Owner != to.Owner): // only the session that is asked can answer
+	case asks && (to.Owner == "" || from.Owner != to.Owner): // only the session that is asked can answer
 		return nil
 	}
 	return data

@@ -145,7 +145,24 @@ func (p *typist) enter(t *testing.T, term *terminal, command string, shown []str
 	if code := term.await(t, before, prompt)[1]; code != "0" {
 		t.Errorf("%s ended with %s:\n%s", command, code, term.since(before))
 	}
-	got := strings.Split(alike(term.since(before)), "\n")
+	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		line, missing := missing(term.since(before), shown)
+		if !missing {
+			return false
+		}
+		if !strings.Contains(command, "task get") || time.Now().After(deadline) {
+			t.Errorf("%s: the page shows %q, which did not come:\n%s", command, line, term.since(before))
+			return false
+		}
+		before = term.mark() // a task that has just begun has said nothing yet: a person looks again
+		term.write(t, command+"\n")
+		term.await(t, before, prompt)
+	}
+}
+
+// missing returns the first line that a page shows and that is not on the screen, in its order.
+func missing(screen string, shown []string) (line string, missing bool) {
+	got := strings.Split(alike(screen), "\n")
 	for _, line := range shown {
 		if line == "…" {
 			continue
@@ -154,11 +171,10 @@ func (p *typist) enter(t *testing.T, term *terminal, command string, shown []str
 			got = got[1:]
 		}
 		if len(got) == 0 {
-			t.Errorf("%s: the page shows %q, which did not come:\n%s", command, line, term.since(before))
-			return false
+			return line, true
 		}
 	}
-	return false
+	return "", false
 }
 
 var (
